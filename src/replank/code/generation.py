@@ -1,0 +1,121 @@
+"""A generation: the n-th loaded copy of a module in this process, with its object and its lane."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from replank.code.entries import collect_entries, generic_entry
+from replank.code.loader import LoadedCode
+from replank.code.store import Version
+from replank.definition import CallKind, Definition
+from replank.module import Runtime
+from replank.traffic.gate import Lane
+from replank.traffic.streams import stream_entry
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """One loaded copy of a module.
+
+    Attributes:
+        number: Which copy of this module it is, counted from 1, never used twice.
+        target: What holds the state: the module class's instance, or the file's Python module.
+        lane: The way in for calls.
+        started: Whether `on_start` was begun.
+        started_at: When it began to serve, ISO 8601, UTC; empty before.
+    """
+
+    number: int
+    version: Version
+    code: LoadedCode
+    definition: Definition
+    target: Any
+    lane: Lane
+    methods: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    """Every bound method or function that the runtime may call, by name."""
+    started: bool = False
+    started_at: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name it for the operator: "ledger 2.0 (generation 3)"."""
+        return f"{self.definition.name} {self.definition.label} (generation {self.number})"
+
+    def values(self) -> dict[str, Any]:
+        """Return the state, field by field; carried fields too."""
+        space = vars(self.target)
+        return {name: space[name] for name in self.definition.hints if name in space}
+
+    def assign(self, values: Mapping[str, Any]) -> None:
+        """Set state fields."""
+        for name, value in values.items():
+            setattr(self.target, name, value)
+
+    def wire(self, handles: Mapping[str, Any], runtime: Runtime) -> None:
+        """Give it the handles of the modules it uses, and its runtime."""
+        for use in self.definition.uses:
+            setattr(self.target, use.field, handles[use.module])
+        if self.definition.owner is not None:
+            self.target._replank_runtime = runtime
+        else:
+            vars(self.target).setdefault("host", runtime.host)
+            vars(self.target).setdefault("spawn", runtime.spawn)
+
+    def unload(self) -> None:
+        """Take it out of memory: nothing of ours refers to it afterwards."""
+        self.lane.entries = {}
+        self.lane.methods = {}
+        self.methods = {}
+        self.target = None
+        self.code.unload()
+
+
+def make_generation(
+    number: int, version: Version, code: LoadedCode, definition: Definition, lane: Lane
+) -> Generation:
+    """Construct a generation's object and fill its lane.
+
+    Args:
+        number: The generation's number.
+        version: The stored source it was loaded from.
+        code: The executed code.
+        definition: What was read from it.
+        lane: The lane that its entries were compiled for.
+
+    Raises:
+        BaseException: Whatever the author's constructor raises.
+    """
+    owner = definition.owner or code.module
+    counted = collect_entries(
+        owner, [n for n, call in definition.calls.items() if call.kind is not CallKind.STREAM]
+    )
+    target = definition.construct(code.module)
+    names = {*definition.calls, *definition.functions}
+    names |= {one.name for one in definition.checks} | {one.name for one in definition.timers}
+    methods = {name: getattr(target, name) for name in names}
+    lane.methods = {name: methods[name] for name in definition.calls}
+    lane.entries = {
+        name: _entry(lane, target, name, definition, counted, methods) for name in definition.calls
+    }
+    return Generation(number, version, code, definition, target, lane, methods)
+
+
+def _entry(
+    lane: Lane,
+    target: Any,
+    name: str,
+    definition: Definition,
+    counted: Mapping[str, types.FunctionType],
+    methods: Mapping[str, Callable[..., Any]],
+) -> Callable[..., Any]:
+    """Return what a handle calls: counted inside the method where possible, wrapped elsewhere."""
+    kind = definition.calls[name].kind
+    if kind is CallKind.STREAM:
+        return stream_entry(lane, name)
+    if name not in counted:
+        return generic_entry(lane, name, methods[name], is_async=kind is CallKind.ASYNC)
+    entry = counted[name]
+    return entry if definition.owner is None else types.MethodType(entry, target)

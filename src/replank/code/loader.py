@@ -1,0 +1,345 @@
+"""Load versions side by side, each under a private name that only its own code can see.
+
+A generation of the module `ledger` stands in `sys.modules` as `ledger@7`, its parts as
+`ledger@7.helpers`; the public name `ledger` never appears there, so a candidate is never published
+and a failing one removes nothing. Two things make the code believe that it is called `ledger`:
+
+- a finder on `sys.meta_path` that knows the private roots, and
+- a builtins dict for each generation with its own `__import__` (see `namespace.py`).
+
+What is compiled is the stored source, or code that the probe compiled from that same source.
+Cached bytecode is never read or written: it is keyed by whole seconds and would serve old code.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import linecache
+import marshal
+import sys
+import typing
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, Final
+
+import msgspec
+
+from replank.code.entries import add_entries
+from replank.code.namespace import own_builtins
+from replank.code.store import Version
+from replank.code.trace import explain
+from replank.errors import InternalError, ReplankError, StoreError
+
+_CODE_MAGIC: Final = importlib.util.MAGIC_NUMBER.hex()
+
+
+class CompiledVersion(msgspec.Struct, frozen=True):
+    """Code objects of one version, compiled elsewhere: what the probe hands to the host.
+
+    Args:
+        magic: Bytecode format of the interpreter that compiled it.
+        digest: Digest of the source that was compiled.
+        root: Where that source is stored; it is written into the code objects.
+        files: Marshalled code objects by path below the root.
+    """
+
+    magic: str
+    digest: str
+    root: str
+    files: dict[str, bytes]
+
+
+class LoadedCode:
+    """One loaded generation of a module's code.
+
+    Args:
+        module: The executed Python module, or the package's `__init__`.
+        private_name: Its name in `sys.modules`, for example "ledger@7".
+        version: What was loaded.
+    """
+
+    __slots__ = ("_tree", "module", "private_name", "version")
+
+    def __init__(
+        self, module: ModuleType, private_name: str, version: Version, tree: _Tree
+    ) -> None:
+        self.module = module
+        self.private_name = private_name
+        self.version = version
+        self._tree = tree
+
+    def compiled(self) -> bytes:
+        """Return the code of every file compiled so far, for `Loader.load(code=...)` elsewhere."""
+        files = {path: marshal.dumps(code) for path, code in self._tree.code.items()}
+        packed = CompiledVersion(_CODE_MAGIC, self.version.digest, str(self.version.root), files)
+        return msgspec.msgpack.encode(packed)
+
+    def compile_rest(self, *, bytes_max: int = 2 * 1024 * 1024) -> tuple[str, ...]:
+        """Compile the files that nothing has imported yet, so that a lazy import need not.
+
+        Args:
+            bytes_max: Sources are skipped once so many bytes were compiled.
+
+        Returns:
+            One sentence for each file that does not compile.
+        """
+        failed: list[str] = []
+        for relative in self.version.files:
+            path = self.version.root / relative
+            if not relative.endswith(".py") or relative in self._tree.code:
+                continue
+            bytes_max -= path.stat().st_size
+            if bytes_max < 0:
+                break
+            try:
+                self._tree.compile(relative)
+            except SyntaxError as error:
+                failed.append(f"{relative}:{error.lineno or 1} does not compile: {error.msg}")
+        return tuple(failed)
+
+    def unload(self) -> None:
+        """Forget the generation everywhere; what still refers to it keeps working, import aside."""
+        _forget(self._tree)
+
+
+class Loader:
+    """Loads versions; blocking, and safe to use from several threads."""
+
+    def load(
+        self,
+        version: Version,
+        name: str,
+        generation: int,
+        *,
+        runtime_names: Mapping[str, Any] | None = None,
+        code: bytes | None = None,
+    ) -> LoadedCode:
+        """Load and execute a version beside all that are loaded already.
+
+        Args:
+            version: What to load.
+            name: The module's name in the host.
+            generation: Number of the copy; name and number together are used only once at a time.
+            runtime_names: Values that the version's code finds as if they were builtins.
+            code: What the probe compiled (`ProbeResult.code`); used when it fits, else compiled
+                here.
+
+        Returns:
+            The executed module. Nothing is left behind when this raises.
+
+        Raises:
+            SourceError: The code does not compile, or raised anything at all while it ran,
+                `SystemExit` and `KeyboardInterrupt` included. `location` is the author's line and
+                `candidate_traceback` its frames.
+            ModuleError: One of our own decorators or classes refused what the code asked of it.
+            StoreError: A stored file is gone.
+        """
+        # A dot would make it a sub-module of something else.
+        private_name = f"{name.replace('.', '_')}@{generation}"
+        tree = _Tree(version, private_name, runtime_names or {}, _unpack(version, code))
+        _finder.install()
+        if _finder.trees.setdefault(private_name, tree) is not tree:
+            raise InternalError(
+                f"{private_name} is loaded already", module=name, expected="a new generation number"
+            )
+        failure: ReplankError | None = None
+        try:
+            module = importlib.import_module(private_name)
+        except BaseException as error:
+            # Whatever a candidate raises is its author's business and must not reach the host:
+            # `sys.exit` at import would otherwise end the thread or the whole process.
+            _forget(tree)
+            failure = _explain(error, tree, name)
+        if failure is not None:
+            # Raised out here so that it does not keep the candidate's frames alive as its context.
+            raise failure
+        return LoadedCode(module, private_name, version, tree)
+
+
+class _Tree:
+    """What is known of one generation while it lives."""
+
+    def __init__(
+        self,
+        version: Version,
+        private_name: str,
+        runtime_names: Mapping[str, Any],
+        marshalled: dict[str, bytes],
+    ) -> None:
+        self.version = version
+        self.private_name = private_name
+        self.code: dict[str, CodeType] = {}
+        self.builtins = own_builtins(version.entry, private_name, runtime_names)
+        self._files = frozenset(version.files)
+        self._marshalled = marshalled
+
+    def spec(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
+        """Find one of the version's own modules."""
+        parts = [self.version.entry, *fullname.split(".")[1:]]
+        as_package = "/".join([*parts, "__init__.py"])
+        as_file = "/".join(parts) + ".py"
+        root = self.version.root
+        for relative, is_package in ((as_package, True), (as_file, False)):
+            if relative in self._files:
+                loader = _FileLoader(fullname, str(root / relative), self, relative)
+                places = [str((root / relative).parent)] if is_package else None
+                return importlib.util.spec_from_file_location(
+                    fullname, root / relative, loader=loader, submodule_search_locations=places
+                )
+        folder = "/".join(parts) + "/"
+        if any(one.startswith(folder) for one in self._files):
+            bare = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            bare.submodule_search_locations = [str(root / folder)]
+            return bare
+        return None
+
+    def compile(self, relative: str) -> CodeType:
+        """Return the code of one file, compiled once."""
+        if (code := self.code.get(relative)) is not None:
+            return code
+        path = self.version.root / relative
+        if (marshalled := self._marshalled.pop(relative, None)) is not None:
+            code = marshal.loads(marshalled)  # noqa: S302 - our own probe wrote it a moment ago
+        else:
+            is_entry = relative == self.version.entry_file
+            code = compile_source(path.read_bytes(), path, functions=is_entry)
+        self.code[relative] = code
+        return code
+
+
+def compile_source(source: bytes, path: Path, *, functions: bool) -> CodeType:
+    """Compile a file with entries beside its calls, or plainly when that is not possible.
+
+    Args:
+        source: The file's bytes.
+        path: What the code objects name as their file.
+        functions: Whether top-level functions are calls when the file has no module class.
+
+    Raises:
+        SyntaxError: The source is no Python.
+    """
+    if (at := source.find(b"\0")) >= 0:
+        # Python's own complaint names neither file nor line.
+        line = source.count(b"\n", 0, at) + 1
+        raise SyntaxError("source code cannot contain null bytes", (str(path), line, None, None))
+    tree = ast.parse(source, filename=str(path))
+    try:
+        if add_entries(tree, functions=functions):
+            with warnings.catch_warnings():
+                # A doubled body would give each warning twice; the plain compile is not run.
+                return compile(tree, str(path), "exec", dont_inherit=True)
+    except Exception:  # noqa: S110 - speed is lost, nothing else; the plain compile decides
+        pass
+    return compile(source, str(path), "exec", dont_inherit=True)
+
+
+class _FileLoader(importlib.machinery.SourceFileLoader):
+    """Execute one stored file inside its generation's own builtins.
+
+    The base class gives `inspect.getsource` and `importlib.resources` what they ask for.
+    """
+
+    def __init__(self, fullname: str, path: str, tree: _Tree, relative: str) -> None:
+        super().__init__(fullname, path)
+        self._tree = tree
+        self._relative = relative
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the stored source; bytecode caches are out of the question."""
+        assert fullname == self.name
+        return self._tree.compile(self._relative)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the file; functions that it defines keep these builtins for life."""
+        module.__dict__["__builtins__"] = self._tree.builtins
+        exec(self.get_code(module.__name__), module.__dict__)  # noqa: S102 - this is the loader
+
+
+class _PrivateFinder(MetaPathFinder):
+    """Finds what belongs to a loaded generation; blind to every other name."""
+
+    def __init__(self) -> None:
+        self.trees: dict[str, _Tree] = {}
+
+    def install(self) -> None:
+        """Stand first on `sys.meta_path`, once."""
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find a module of a private root."""
+        del path, target
+        tree = self.trees.get(fullname.partition(".")[0])
+        return tree.spec(fullname) if tree is not None else None
+
+
+_finder: Final = _PrivateFinder()
+"""One for the process, as `sys.meta_path` and `sys.modules` are."""
+
+
+def _explain(error: BaseException, tree: _Tree, name: str) -> ReplankError:
+    version = tree.version
+    if isinstance(error, OSError) and not (version.root / version.entry_file).exists():
+        return StoreError(
+            "a stored version is gone",
+            module=name,
+            expected=f"the source in {version.root}",
+            do="reload from the source",
+        )
+    return explain(error, version, name, tree.private_name)
+
+
+def _unpack(version: Version, code: bytes | None) -> dict[str, bytes]:
+    """Return the probe's code by file, or nothing when it is not for this version here."""
+    if code is None:
+        return {}
+    try:
+        packed = msgspec.msgpack.decode(code, type=CompiledVersion)
+    except msgspec.DecodeError:
+        return {}
+    fits = (packed.magic, packed.digest, packed.root) == (
+        _CODE_MAGIC,
+        version.digest,
+        str(version.root),
+    )
+    return packed.files if fits else {}
+
+
+def _forget(tree: _Tree) -> None:
+    """Remove a generation from every cache of the interpreter that would keep it alive."""
+    name, root = tree.private_name, str(tree.version.root)
+    _finder.trees.pop(name, None)
+    for key in [key for key in list(sys.modules) if _is_below(key, name)]:
+        sys.modules.pop(key, None)
+    for path in [path for path in list(linecache.cache) if path.startswith(root)]:
+        linecache.cache.pop(path, None)
+    for path in [path for path in list(sys.path_importer_cache) if path.startswith(root)]:
+        sys.path_importer_cache.pop(path, None)
+    _forget_inspected(name, root)
+    # `Optional[Account]` and the like are kept in least-recently-used caches inside typing.
+    for clear in getattr(typing, "_cleanups", ()):
+        clear()
+
+
+def _forget_inspected(name: str, root: str) -> None:
+    for table_name in ("modulesbyfile", "_filesbymodname"):
+        table: dict[str, str] = getattr(inspect, table_name, {})
+        for key, value in list(table.items()):
+            if key.startswith(root) or value.startswith(root) or _is_below(key, name):
+                table.pop(key, None)
+
+
+def _is_below(fullname: str, private_name: str) -> bool:
+    return fullname == private_name or fullname.startswith(f"{private_name}.")
+
+
+__all__ = ["CompiledVersion", "LoadedCode", "Loader", "compile_source"]

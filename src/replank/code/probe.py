@@ -1,0 +1,424 @@
+"""Examine candidates in a warm child process before anything of theirs runs in the host.
+
+The host's side: it starts the server, sends it versions and turns the answers into a result or an
+error of ours. Nothing here waits without a limit, and nothing blocks the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from typing import IO, Any, Final
+
+import msgspec
+
+from replank import errors
+from replank.code.probe_wire import (
+    BROKEN_MARK,
+    BROKEN_STATUS,
+    LENGTH_BYTES,
+    Cancel,
+    ChildReport,
+    ErrorFacts,
+    Examine,
+    Examined,
+    Preload,
+    ProbeLimits,
+    Ready,
+    ToHost,
+    ToServer,
+    frame,
+    frame_length,
+)
+from replank.code.store import Version
+from replank.code.trace import fault_traceback, location_in_fault
+from replank.errors import InternalError, ModuleError, ReplankError, SourceError
+
+_START_TIMEOUT_S: Final = 30.0
+_ANSWER_GRACE_S: Final = 5.0
+"""How much longer than a candidate's own limit the server may take to answer."""
+_STOP_TIMEOUT_S: Final = 2.0
+_CONCURRENT_MAX: Final = 4
+"""How many candidates are examined at once; more wait their turn."""
+_OUTPUT_CHARS_SHOWN: Final = 2_000
+
+_BOOT: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from replank.code.probe_child import main; main(int(sys.argv[1]))"
+)
+
+
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a candidate that can be loaded and constructed.
+
+    Args:
+        ok: True; a candidate that is not well is raised as an error.
+        contract: What `describe_definition` says.
+        seconds: Time of each step ("load", "define", "construct", "compile") and "total".
+        warnings: What its author should look at, one line each.
+        code: Its code objects, for `Loader.load(code=...)`; None when there are none.
+        output: The last part of what it printed.
+    """
+
+    ok: bool
+    contract: dict[str, Any]
+    seconds: dict[str, float]
+    error: ErrorFacts | None = None
+    warnings: tuple[str, ...] = ()
+    code: bytes | None = None
+    output: str = ""
+
+
+class Probe:
+    """Examines candidates; belongs to one event loop.
+
+    Args:
+        preload: Whether installed packages that a good candidate imported are imported by the
+            server too, so that the next examination has them already.
+    """
+
+    def __init__(self, *, preload: bool = True) -> None:
+        self._preload = preload
+        self._server: _Server | None = None
+        self._starting = asyncio.Lock()
+        self._places = asyncio.Semaphore(_CONCURRENT_MAX)
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start the server and wait until it is warm; without it the first examination does.
+
+        Raises:
+            InternalError: It does not start.
+        """
+        await self._running_server()
+
+    async def examine(
+        self, version: Version, name: str, *, limits: ProbeLimits | None = None
+    ) -> ProbeResult:
+        """Load, read and construct a candidate in a child of its own.
+
+        Args:
+            version: The stored candidate.
+            name: The module's name in the host.
+            limits: What the candidate may use.
+
+        Returns:
+            What it is and what it offers.
+
+        Raises:
+            SourceError: It does not load, or it ended, hung or crashed the child.
+            DefinitionError: It loads but is no module.
+            ModuleError: Another mistake of the author's, such as a type that is no state.
+            InternalError: The probe itself does not work.
+        """
+        limits = limits or ProbeLimits()
+        async with self._places:
+            answer = await self._ask(version, name, limits)
+        report = _judge(answer, version, name, limits)
+        seconds = {**report.seconds, "total": answer.seconds}
+        return ProbeResult(
+            ok=True,
+            contract=report.contract,
+            seconds=seconds,
+            warnings=report.warnings,
+            code=report.code,
+            output=answer.output,
+        )
+
+    async def close(self) -> None:
+        """End the server and every examination under way; may be called twice."""
+        self._closed = True
+        async with self._starting:
+            server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
+
+    async def _ask(self, version: Version, name: str, limits: ProbeLimits) -> Examined:
+        """Have a candidate examined; a server that dies meanwhile is replaced once."""
+        server = await self._running_server()
+        try:
+            answer = await server.examine(version, name, limits)
+        except _ServerGoneError:
+            pass
+        else:
+            self._share_imports(server, answer)
+            return answer
+        # A server of its own: should this candidate kill servers, it kills no other's examination.
+        server = await _Server.start()
+        try:
+            return await server.examine(version, name, limits)
+        except _ServerGoneError:
+            raise SourceError(
+                "the candidate ends the process that examines it",
+                module=name,
+                found="the probe's server was gone twice while it examined this candidate",
+                expected="a module that touches no process but its own when it is imported",
+                do="look for kill, killpg or prctl calls at import",
+                location=version.entry_file,
+            ) from None
+        finally:
+            await server.stop()
+
+    async def _running_server(self) -> _Server:
+        async with self._starting:
+            if self._closed:
+                raise InternalError("the probe is closed", do="start the host again")
+            if self._server is None or self._server.gone:
+                old, self._server = self._server, None
+                if old is not None:
+                    await old.stop()
+                self._server = await _Server.start()
+            return self._server
+
+    def _share_imports(self, server: _Server, answer: Examined) -> None:
+        if self._preload and answer.status == 0 and not server.gone:
+            imported = _decode(answer.report).imported
+            if imported:
+                server.send(Preload(imported))
+
+
+class _ServerGoneError(Exception):
+    """The server's process ended or no longer answers."""
+
+
+class _Server:
+    """One life of the server's process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], noise: IO[bytes]) -> None:
+        self.gone = False
+        self._process = process
+        self._noise = noise
+        self._writer: asyncio.StreamWriter
+        self._reading: asyncio.Task[None]
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting: dict[int, asyncio.Future[Examined]] = {}
+        self._last_id = 0
+
+    @classmethod
+    async def start(cls) -> _Server:
+        """Start a process and wait until it takes requests."""
+        process, noise, end = await asyncio.to_thread(_spawn)
+        server = cls(process, noise)
+        reader, server._writer = await asyncio.open_connection(sock=end)
+        server._reading = asyncio.create_task(server._read(reader), name="replank-probe")
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await server._ready
+        except (TimeoutError, _ServerGoneError):
+            said = await asyncio.to_thread(server.last_words)
+            await server.stop()
+            raise InternalError(
+                "the probe's process does not start",
+                found=said or "nothing said",
+                expected=f"a Python process at {sys.executable} within {_START_TIMEOUT_S:g} s",
+                do="check the interpreter and the machine's memory and process limits",
+            ) from None
+        except BaseException:
+            await server.stop()
+            raise
+        return server
+
+    async def examine(self, version: Version, name: str, limits: ProbeLimits) -> Examined:
+        """Send a candidate and wait for what became of it.
+
+        Raises:
+            _ServerGoneError: The server went away first.
+        """
+        if self.gone:
+            raise _ServerGoneError
+        self._last_id += 1
+        number = self._last_id
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self.send(_request(number, version, name, limits))
+        try:
+            async with asyncio.timeout(limits.seconds + _ANSWER_GRACE_S):
+                answered: Examined = await waiting
+                return answered
+        except TimeoutError:
+            # It should have killed the child long ago: it is stuck itself.
+            self._fail()
+            raise _ServerGoneError from None
+        except asyncio.CancelledError:
+            self.send(Cancel(number))
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    def send(self, message: ToServer) -> None:
+        """Send a message; what a dead server does not get is found out by its reader."""
+        if not self.gone:
+            self._writer.write(frame(message))
+
+    def last_words(self) -> str:
+        """Return the end of what the process wrote to its standard error."""
+        self._noise.seek(0)
+        return self._noise.read()[-2_000:].decode("utf-8", "replace").strip()
+
+    async def stop(self) -> None:
+        """End the process; it kills its children."""
+        self._fail()
+        self._reading.cancel()
+        self._writer.close()
+        with contextlib.suppress(asyncio.CancelledError, OSError):
+            await self._reading
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        await asyncio.to_thread(self._bury)
+
+    def _bury(self) -> None:
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._noise.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                length = frame_length(await reader.readexactly(LENGTH_BYTES))
+                self._take(msgspec.msgpack.decode(await reader.readexactly(length), type=ToHost))
+        except (asyncio.IncompleteReadError, ConnectionError, ReplankError, msgspec.MsgspecError):
+            self._fail()
+
+    def _take(self, message: ToHost) -> None:
+        if isinstance(message, Ready):
+            if not self._ready.done():
+                self._ready.set_result(None)
+            return
+        waiting = self._waiting.get(message.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+    def _fail(self) -> None:
+        self.gone = True
+        waits: list[asyncio.Future[Any]] = [self._ready, *self._waiting.values()]
+        for one in waits:
+            if not one.done():
+                one.set_exception(_ServerGoneError())
+                # Marked as seen: whoever waited may have given up meanwhile.
+                one.exception()
+
+
+def _spawn() -> tuple[subprocess.Popen[bytes], IO[bytes], socket.socket]:
+    """Start the server's process; blocking, for a worker thread."""
+    ours, theirs = socket.socketpair()
+    noise = tempfile.TemporaryFile(prefix="replank-probe-")  # noqa: SIM115 - lives as long as it
+    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    path = json.dumps([entry or os.getcwd() for entry in sys.path])  # noqa: PTH109 - a string
+    try:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno()), path],
+                stdin=subprocess.DEVNULL,
+                stdout=noise,
+                stderr=noise,
+                pass_fds=(theirs.fileno(),),
+                # Ctrl-C in a terminal is the host's to handle: it drains, and may reload meanwhile.
+                start_new_session=True,
+            )
+    except OSError as error:
+        ours.close()
+        noise.close()
+        raise InternalError(
+            "the probe's process cannot be started",
+            found=str(error),
+            do="check the machine's memory and process limits",
+        ) from error
+    ours.setblocking(False)
+    return process, noise, ours
+
+
+def _request(number: int, version: Version, name: str, limits: ProbeLimits) -> Examine:
+    return Examine(
+        id=number,
+        name=name,
+        digest=version.digest,
+        root=str(version.root),
+        entry=version.entry,
+        is_package=version.is_package,
+        source=str(version.source),
+        files=version.files,
+        cwd=os.getcwd(),  # noqa: PTH109 - a string is what goes over the wire
+        sys_path=tuple(sys.path),
+        argv=tuple(sys.argv),
+        limits=limits,
+    )
+
+
+def _decode(report: bytes) -> ChildReport:
+    try:
+        return msgspec.msgpack.decode(report, type=ChildReport)
+    except msgspec.MsgspecError as error:
+        raise InternalError("the probe's report cannot be read", found=str(error)) from error
+
+
+def _judge(answer: Examined, version: Version, name: str, limits: ProbeLimits) -> ChildReport:
+    """Return the report of a good candidate; raise what is wrong with a bad one."""
+    if answer.status == 0 and answer.report and not answer.timed_out:
+        report = _decode(answer.report)
+        if report.error is None:
+            return report
+        raise _with_trace(_raised_again(report.error), report.error.traceback, answer)
+    if answer.status == BROKEN_STATUS and answer.fault.startswith(BROKEN_MARK):
+        raise InternalError("the probe itself failed", module=name, found=answer.fault.strip())
+    location = location_in_fault(answer.fault, version)
+    if answer.timed_out:
+        error = SourceError(
+            f"the candidate did not finish loading within {limits.seconds:g} s",
+            module=name,
+            found=f"still running at {location}" if location else "still running",
+            expected="a module whose import and constructor end",
+            do="move endless work into a task that on_start spawns",
+            location=location or version.entry_file,
+        )
+    else:
+        error = SourceError(
+            f"the candidate ended its process: {_ending(answer.status)}",
+            module=name,
+            found=_ending(answer.status),
+            expected="a module whose import and constructor return",
+            do="look at the line; find what crashes or exits there",
+            location=location or version.entry_file,
+        )
+    raise _with_trace(error, fault_traceback(answer.fault, version), answer)
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"it exited with code {status}"
+    try:
+        return f"it was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"it was killed by signal {-status}"
+
+
+def _raised_again(facts: ErrorFacts) -> ModuleError:
+    kind = getattr(errors, facts.kind, SourceError)
+    made: ModuleError = (kind if issubclass(kind, ModuleError) else SourceError)(
+        facts.what,
+        module=facts.module,
+        found=facts.found,
+        expected=facts.expected,
+        do=facts.do,
+        location=facts.location,
+    )
+    return made
+
+
+def _with_trace(error: ModuleError, trace: str, answer: Examined) -> ModuleError:
+    """Add the candidate's frames and its last words: often they say more than the exception."""
+    if answer.output.strip():
+        trace += f"Printed by the candidate:\n{answer.output[-_OUTPUT_CHARS_SHOWN:]}"
+    error.candidate_traceback = trace
+    return error
+
+
+__all__ = ["Probe", "ProbeLimits", "ProbeResult"]

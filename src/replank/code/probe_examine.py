@@ -1,0 +1,275 @@
+"""Examine one candidate, in a process that exists only for that and may die of it.
+
+Everything here runs in a child forked by the probe's server. Whatever the candidate does, exit,
+crash, loop, flood, the child is gone afterwards and the server says how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import io
+import math
+import os
+import resource
+import signal
+import sys
+import sysconfig
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from replank.code.loader import LoadedCode, Loader
+from replank.code.probe_wire import BROKEN_MARK, BROKEN_STATUS, ChildReport, ErrorFacts, Examine
+from replank.code.trace import explain
+from replank.definition import Definition, describe_definition, read_definition
+from replank.errors import ModuleError, ReplankError
+
+WHERE_SIGNAL: Final = signal.SIGUSR2
+"""Sent just before the kill at the deadline: the child writes where it stands."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_WARNINGS_MAX: Final = 20
+_IMPORTED_MAX: Final = 2_000
+
+T = TypeVar("T")
+
+
+def examine_and_exit(request: Examine, report_fd: int, output_fd: int, fault_fd: int) -> None:
+    """Examine the candidate, write the report and end this process; never returns.
+
+    Args:
+        request: What to examine, and under which limits.
+        report_fd: Where the report is written.
+        output_fd: Where what the candidate prints goes.
+        fault_fd: Where `faulthandler` writes.
+    """
+    born = os.getpid()
+    leave = os._exit
+    try:
+        _settle(request, output_fd, fault_fd)
+        report = _examine(request)
+        if os.getpid() == born:
+            # A candidate that forked at import has a copy of us; only the first one reports.
+            _lift_memory_limit()
+            _write_all(report_fd, msgspec.msgpack.encode(report))
+            _flush()
+    except BaseException as error:
+        # Nothing may unwind into the server's loop, of which this process holds a copy.
+        with contextlib.suppress(BaseException):
+            os.write(fault_fd, f"{BROKEN_MARK}{type(error).__name__}: {error}\n".encode())
+        leave(BROKEN_STATUS)
+    leave(0)
+
+
+def _settle(request: Examine, output_fd: int, fault_fd: int) -> None:
+    """Make this process the candidate's own: streams, signals, limits, folder, path."""
+    os.setsid()
+    _die_with_parent()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(output_fd, 1)
+    os.dup2(output_fd, 2)
+    # New ones: those of the server still believe in the file that their descriptors were.
+    sys.stdout = _text_stream(1)
+    sys.stderr = _text_stream(2)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.enable(file=fault_fd)
+    faulthandler.register(WHERE_SIGNAL, file=fault_fd)
+    faulthandler.register(signal.SIGTERM, file=fault_fd, chain=True)
+    faulthandler.register(signal.SIGXCPU, file=fault_fd, chain=True)
+    _tell_before_leaving(fault_fd)
+    os.chdir(request.cwd)
+    sys.path[:] = request.sys_path
+    sys.argv[:] = request.argv
+    _limit(request)
+
+
+def _text_stream(fd: int) -> io.TextIOWrapper:
+    raw = io.FileIO(fd, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        # Were the server killed, an endless candidate would live on with nobody to end it.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _tell_before_leaving(fault_fd: int) -> None:
+    """Let `os._exit` and a kill by its own hand leave a traceback, as a crash does."""
+    leave, kill = os._exit, os.kill
+
+    def _exit(status: int) -> None:
+        faulthandler.dump_traceback(file=fault_fd)
+        _flush()
+        leave(status)
+
+    def kill_noted(pid: int, number: int) -> None:
+        if pid == os.getpid():
+            faulthandler.dump_traceback(file=fault_fd)
+        kill(pid, number)
+
+    os._exit = _exit  # type: ignore[assignment]
+    os.kill = kill_noted
+
+
+def _limit(request: Examine) -> None:
+    # Only soft limits: the child lifts the memory limit again to be able to write its report.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):
+        # A backstop only: the server's deadline is in wall-clock time and comes first.
+        seconds = math.ceil(request.limits.seconds) + 2
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
+    with contextlib.suppress(OSError, ValueError):
+        # Data, not address space: allocators and GPU libraries reserve far more than they use.
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = _data_bytes() + request.limits.memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _lift_memory_limit() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def _data_bytes() -> int:
+    """Return what counts against the limit already; 0 where the system does not say."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def _examine(request: Examine) -> ChildReport:
+    before = set(sys.modules)
+    threads = threading.active_count()
+    seconds: dict[str, float] = {}
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        try:
+            loaded = _timed(
+                seconds, "load", lambda: Loader().load(request.version, request.name, 0)
+            )
+            definition = _timed(seconds, "define", lambda: _define(loaded, request))
+            _timed(seconds, "construct", lambda: _construct(definition, loaded, request))
+        except ReplankError as error:
+            _lift_memory_limit()
+            return ChildReport(ok=False, seconds=seconds, error=_facts(error, request))
+        doubtful = _timed(seconds, "compile", loaded.compile_rest)
+        started = threading.active_count() - threads
+    notes = [*_warning_lines(warned, request), *doubtful]
+    if started > 0:
+        notes.append(f"starts {started} thread(s) at import; start them in on_start instead")
+    return ChildReport(
+        ok=True,
+        contract=describe_definition(definition),
+        seconds=seconds,
+        warnings=tuple(notes[:_WARNINGS_MAX]),
+        code=loaded.compiled(),
+        # What starts threads must not be imported by the server: a fork would lose them.
+        imported=() if started > 0 else _installed(set(sys.modules) - before),
+    )
+
+
+def _timed(seconds: dict[str, float], step: str, run: Callable[[], T]) -> T:
+    begun = perf_counter()
+    try:
+        return run()
+    finally:
+        seconds[step] = perf_counter() - begun
+
+
+def _define(loaded: LoadedCode, request: Examine) -> Definition:
+    try:
+        return read_definition(loaded.module, request.name)
+    except BaseException as error:
+        doing = "the module's definition could not be read"
+        raise _explained(error, loaded, request, doing) from None
+
+
+def _construct(definition: Definition, loaded: LoadedCode, request: Examine) -> Any:
+    try:
+        return definition.construct(loaded.module)
+    except BaseException as error:
+        raise _explained(error, loaded, request, "the constructor raised") from None
+
+
+def _explained(
+    error: BaseException, loaded: LoadedCode, request: Examine, doing: str
+) -> ModuleError:
+    return explain(error, request.version, request.name, loaded.private_name, doing=doing)
+
+
+def _facts(error: ReplankError, request: Examine) -> ErrorFacts:
+    expected = error.expected
+    if error.found and error.found.startswith("MemoryError"):
+        mebibytes = request.limits.memory_bytes // (1024 * 1024)
+        expected = f"at most {mebibytes} MiB of memory while it is imported and constructed"
+    return ErrorFacts(
+        kind=error.kind,
+        what=error.what,
+        module=error.module,
+        found=error.found,
+        expected=expected,
+        do=error.do,
+        location=error.location,
+        traceback=getattr(error, "candidate_traceback", ""),
+    )
+
+
+def _warning_lines(warned: list[warnings.WarningMessage], request: Examine) -> list[str]:
+    root = f"{request.root}/"
+    return [
+        f"{one.filename.removeprefix(root)}:{one.lineno} {one.category.__name__}: {one.message}"
+        for one in warned
+        if one.filename.startswith(root)
+    ]
+
+
+def _installed(names: set[str]) -> tuple[str, ...]:
+    """Keep the modules that lie among installed packages: those do not change under our feet."""
+    paths = sysconfig.get_paths()
+    folders = tuple(
+        f"{paths[one]}{os.sep}" for one in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
+    kept = []
+    for name in sorted(names):
+        module = sys.modules.get(name)
+        file = module.__dict__.get("__file__") if isinstance(module, ModuleType) else None
+        if isinstance(file, str) and file.startswith(folders):
+            kept.append(name)
+    return tuple(kept[:_IMPORTED_MAX])
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+__all__ = ["WHERE_SIGNAL", "examine_and_exit"]

@@ -1,0 +1,384 @@
+"""Every setting and every limit, with its unit, in one place.
+
+`replank.toml` is read strictly: an unknown key, a wrong type or a value out of range is refused
+with the file, the line, what was found and what was expected. Nothing here starts anything.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from replank.errors import ConfigError
+
+CONFIG_FILE: Final = "replank.toml"
+DATA_DIR: Final = ".replank"
+
+MIB: Final = 1024 * 1024
+GIB: Final = 1024 * MIB
+
+DrainPolicy = Literal["abort", "cancel", "detach"]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+ByteCount = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the configuration: frozen, so that what was checked stays checked."""
+
+
+class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One module: `[modules.NAME]`, or `NAME = "path"` under `[modules]`."""
+
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    """File or package folder; in a file relative to that file, absolute once loaded."""
+    drain_policy: DrainPolicy = "abort"
+    """What becomes of calls that outlive the drain deadline."""
+    max_waiting: Count = 10_000
+    """Calls that may wait at the closed gate; one more is answered `Overloaded`."""
+    max_messages: Count = 100_000
+    """Messages that may be queued; one more is answered `Overloaded`."""
+    drain_timeout_s: Seconds | None = None
+    """Seconds; overrides `reload.drain_timeout_s` for this module."""
+
+
+class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The deadline of each phase and the limits of the probe: `[reload]`."""
+
+    prepare_timeout_s: Seconds = 30.0
+    """Seconds; no call waits during Prepare."""
+    drain_timeout_s: Seconds = 5.0
+    """Seconds; calls wait from here on."""
+    snapshot_timeout_s: Seconds = 5.0
+    """Seconds."""
+    migrate_timeout_s: Seconds = 10.0
+    """Seconds."""
+    swap_timeout_s: Seconds = 1.0
+    """Seconds."""
+    restore_timeout_s: Seconds = 5.0
+    """Seconds; `on_start` runs within them."""
+    verify_timeout_s: Seconds = 5.0
+    """Seconds; all checks together."""
+    commit_timeout_s: Seconds = 5.0
+    """Seconds; the commit record is on the disk within them."""
+    max_pause_s: Seconds = 1.0
+    """Seconds; a reload whose predicted pause is longer is rejected in Prepare."""
+    probe: bool = True
+    """Whether a candidate is first imported in a child process."""
+    probe_timeout_s: Seconds = 10.0
+    """Seconds; a child that takes longer is killed and the candidate rejected."""
+    probe_memory_bytes: ByteCount = GIB
+    """Bytes of address space that the child may add for the candidate."""
+
+
+class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Module calls and control over HTTP: `[http]`."""
+
+    enabled: bool = True
+    """Whether to listen on TCP at all; the Unix socket is always there."""
+    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    """Address to listen on; beyond loopback every request needs the token."""
+    port: Port = 8321
+    """TCP port; 0 takes any free one."""
+    allowed_hosts: tuple[str, ...] = ()
+    """More names that a request's Host header may carry, without port."""
+    max_body_bytes: ByteCount = MIB
+    """Bytes of one request's body; a longer one is answered 413."""
+    max_connections: Count = 1_000
+    """Requests that may be in progress over HTTP at once; one more is answered 503."""
+    keep_alive_s: Annotated[int, msgspec.Meta(ge=1)] = 75
+    """Whole seconds that an idle connection stays open."""
+    stop_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """Whole seconds that open connections get to end when the host stops."""
+    max_stream_events: Count = 10_000
+    """Events of one reload kept for a slow reader; the oldest are left out beyond that."""
+
+
+class StorageConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept in the data directory and how long its locks may block: `[storage]`."""
+
+    busy_timeout_s: Seconds = 5.0
+    """Seconds to wait for another reader of the journal before giving up."""
+    snapshots_kept: Count = 3
+    """Durable snapshots kept for each module; older ones are removed."""
+    reloads_kept: Count = 10_000
+    """Reloads kept in the journal's history; older ones are removed at start."""
+
+
+class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of `replank.toml`."""
+
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] = DATA_DIR
+    """Folder of the journal, the stored versions and the snapshots."""
+    stop_timeout_s: Seconds = 10.0
+    """Seconds that calls in flight and queued messages get when the host stops."""
+    modules: dict[str, ModuleConfig] = {}
+    reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
+    http: HttpConfig = msgspec.field(default_factory=HttpConfig)
+    storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
+
+    def drain_timeout_s(self, module: str) -> float:
+        """Return the drain deadline of a module, in seconds.
+
+        Args:
+            module: Its name; an unknown one gets the default.
+        """
+        own = self.modules[module].drain_timeout_s if module in self.modules else None
+        return self.reload.drain_timeout_s if own is None else own
+
+
+def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
+    """Read a configuration file; paths in it are relative to it and come back absolute.
+
+    Args:
+        path: The TOML file.
+
+    Raises:
+        ConfigError: The file is missing, is no TOML, or holds something that does not belong.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no configuration file {file}",
+            do="name one, or name module files: replank run ledger.py",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read", found=_reason(error)) from error
+    return parse_config(text, file)
+
+
+def parse_config(text: str, file: Path) -> Config:
+    """Read a configuration from its text.
+
+    Args:
+        text: TOML.
+        file: Where the text comes from: named in errors, and the base of relative paths.
+
+    Raises:
+        ConfigError: The text is no TOML or holds something that does not belong.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r"at line (\d+)", str(error))
+        where = f"{file}:{match[1]}" if match else str(file)
+        raise ConfigError(
+            f"{file.name} is not valid TOML", found=str(error), location=where
+        ) from None
+    lines = _key_lines(text)
+    _widen_short_modules(raw)
+    _refuse_unknown_keys(raw, file, lines)
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise _wrong_value(error, raw, file, lines) from None
+    return _with_absolute_paths(config, file.resolve().parent)
+
+
+def config_for_files(
+    files: Iterable[str | os.PathLike[str]], *, data_dir: str | os.PathLike[str] = DATA_DIR
+) -> Config:
+    """Make a configuration for module files named on the command line.
+
+    Args:
+        files: Python files or package folders; the module's name is the file's name.
+        data_dir: Folder of the journal, relative to the working directory.
+
+    Raises:
+        ConfigError: A file is missing, is no Python file, or two have the same name.
+    """
+    modules: dict[str, ModuleConfig] = {}
+    for file in map(Path, files):
+        name = file.resolve().stem
+        _refuse_bad_file(file, name)
+        if name in modules:
+            raise ConfigError(
+                f"two modules would be called {name!r}",
+                found=f"{modules[name].source} and {file}",
+                do="rename one, or name both in a replank.toml",
+            )
+        modules[name] = ModuleConfig(source=str(file.resolve()))
+    if not modules:
+        raise ConfigError("no module was named", do="name a file: replank run ledger.py")
+    return Config(data_dir=str(Path(data_dir).resolve()), modules=modules)
+
+
+def _refuse_bad_file(file: Path, name: str) -> None:
+    if not file.exists():
+        raise ConfigError(f"there is no file {file}", do="check the path")
+    if file.is_dir() and not (file / "__init__.py").is_file():
+        raise ConfigError(
+            f"{file} is not a package", found="a folder without __init__.py", do="name its file"
+        )
+    if file.is_file() and file.suffix != ".py":
+        raise ConfigError(
+            f"{file} is neither a Python file nor a package", expected="a .py file or a folder"
+        )
+    if not name.isidentifier():
+        raise ConfigError(
+            f"{name!r} cannot be a module's name",
+            expected="letters, digits and _",
+            do=f'rename the file, or name it in a replank.toml: ledger = "{file}"',
+        )
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _widen_short_modules(raw: dict[str, Any]) -> None:
+    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`."""
+    modules = raw.get("modules")
+    if isinstance(modules, dict):
+        for name, value in modules.items():
+            if isinstance(value, str):
+                modules[name] = {"source": value}
+
+
+_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "reload": ReloadConfig,
+    "http": HttpConfig,
+    "storage": StorageConfig,
+}
+
+
+def _refuse_unknown_keys(raw: dict[str, Any], file: Path, lines: Mapping[str, int]) -> None:
+    """Do what `forbid_unknown_fields` does, but say where, and what was probably meant."""
+    _refuse_unknown(raw, Config, "", file, lines)
+    for section, kind in _SECTIONS.items():
+        if isinstance(raw.get(section), dict):
+            _refuse_unknown(raw[section], kind, f"{section}.", file, lines)
+    modules = raw.get("modules")
+    if not isinstance(modules, dict):
+        return
+    for name, value in modules.items():
+        if not name.isidentifier():
+            raise ConfigError(
+                f"{name!r} cannot be a module's name",
+                expected="letters, digits and _, not starting with a digit",
+                location=_location(file, lines, f"modules.{name}"),
+            )
+        if isinstance(value, dict):
+            _refuse_unknown(value, ModuleConfig, f"modules.{name}.", file, lines)
+
+
+def _refuse_unknown(
+    raw: dict[str, Any],
+    kind: type[msgspec.Struct],
+    prefix: str,
+    file: Path,
+    lines: Mapping[str, int],
+) -> None:
+    known = kind.__struct_fields__
+    for key in raw:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        raise ConfigError(
+            f"unknown key {prefix}{key} in {file.name}",
+            found=key,
+            expected=f"one of {', '.join(known)}",
+            do=f"did you mean {prefix}{near[0]}?" if near else "remove it",
+            location=_location(file, lines, prefix + key),
+        )
+
+
+def _wrong_value(
+    error: msgspec.ValidationError, raw: dict[str, Any], file: Path, lines: Mapping[str, int]
+) -> ConfigError:
+    """Say which key of the file holds what msgspec refused.
+
+    msgspec names a value by a path such as `$.reload.probe`, and by `[...]` the key of a dict, so
+    that the one module concerned has to be found by trying each.
+    """
+    text, _, path = str(error).partition(" - at `$")
+    key = path.rstrip("`").lstrip(".")
+    if "[...]" in key:
+        for name, value in raw["modules"].items():
+            try:
+                msgspec.convert(value, ModuleConfig)
+            except msgspec.ValidationError:
+                key = key.replace("[...]", f".{name}", 1)
+                break
+    key = re.sub(r"\[\d+\]", "", key)
+    missing = re.search(r"missing required field `(\w+)`", text)
+    return ConfigError(
+        f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
+        found=None if missing else repr(_value_at(raw, key)),
+        expected=None if missing else text[:1].lower() + text[1:],
+        do=f'add {missing[1]} = "..."' if missing else "correct the value",
+        location=_location(file, lines, key),
+    )
+
+
+def _value_at(raw: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(raw, dict) or part not in raw:
+            return raw
+        raw = raw[part]
+    return raw
+
+
+_TABLE_LINE: Final = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]")
+_KEY_LINE: Final = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[\w-]+)*)\s*=""")
+
+
+def _key_lines(text: str) -> dict[str, int]:
+    """Return the line of each key, found by eye: tomllib does not keep positions."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE_LINE.match(line):
+            table = _plain_key(header[1])
+            lines.setdefault(table, number)
+        elif key := _KEY_LINE.match(line):
+            lines.setdefault(f"{table}.{_plain_key(key[1])}".lstrip("."), number)
+    return lines
+
+
+def _plain_key(key: str) -> str:
+    return ".".join(part.strip().strip("\"'") for part in key.split("."))
+
+
+def _location(file: Path, lines: Mapping[str, int], key: str) -> str:
+    """Return `file:line` of a key, or of the nearest table or key that holds it."""
+    while key:
+        if key in lines:
+            return f"{file}:{lines[key]}"
+        key = key.rpartition(".")[0]
+    return str(file)
+
+
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    """Resolve every path against the file's folder, not against the working directory."""
+    modules = {
+        name: msgspec.structs.replace(module, source=str(base / Path(module.source).expanduser()))
+        for name, module in config.modules.items()
+    }
+    data_dir = str(base / Path(config.data_dir).expanduser())
+    return msgspec.structs.replace(config, modules=modules, data_dir=data_dir)
+
+
+__all__ = [
+    "CONFIG_FILE",
+    "DATA_DIR",
+    "Config",
+    "DrainPolicy",
+    "HttpConfig",
+    "ModuleConfig",
+    "ReloadConfig",
+    "StorageConfig",
+    "config_for_files",
+    "load_config",
+    "parse_config",
+]

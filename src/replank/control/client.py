@@ -1,0 +1,304 @@
+"""A client of a running host: blocking, standard library only, quick to start."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from replank.control import wire
+from replank.control.locate import Contact, HostNotFound, read_contact
+from replank.control.wire import CallFailed
+from replank.errors import InternalError, ReplankError, UsageError
+from replank.instrumentation.status import HostStatus
+from replank.report import Plan, ReloadReport
+
+T = TypeVar("T")
+What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
+OnLine = Callable[[Any], None]
+
+TIMEOUT_S: Final = 30.0
+RELOAD_TIMEOUT_S: Final = 600.0
+"""Longer than all deadlines of a reload together: its end is the host's to decide."""
+
+
+class Client:
+    """Ask a host, over its Unix socket.
+
+    Args:
+        contact: How to reach it, from `read_contact`.
+        timeout_s: Seconds without any answer after which a request is given up.
+    """
+
+    def __init__(self, contact: Contact, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.contact = contact
+        self._timeout_s = timeout_s
+        self._connection = _UnixConnection(contact.socket, timeout_s)
+        self._greeted = False
+
+    @classmethod
+    def find(cls, data_dir: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> Self:
+        """Return a client of the host that runs on a data directory.
+
+        Args:
+            data_dir: The data directory.
+            timeout_s: Seconds without any answer after which a request is given up.
+
+        Raises:
+            HostNotFound: None runs there.
+        """
+        return cls(read_contact(data_dir), timeout_s=timeout_s)
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        self._connection.close()
+        self._greeted = False
+
+    def version(self) -> wire.Hello:
+        """Return who answers, and in which protocol."""
+        return self._get("/control/version", wire.Hello)
+
+    def status(self) -> HostStatus:
+        """Return what is true now."""
+        return self._get("/control/status", HostStatus)
+
+    def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
+        """Return the reports of the last reloads, newest first.
+
+        Args:
+            limit: How many at most.
+            module: Only reloads in which this module took part.
+        """
+        query = urlencode({"limit": limit, **({"module": module} if module else {})})
+        return self._get(f"/control/history?{query}", tuple[ReloadReport, ...])
+
+    def plan(self, what: What) -> Plan:
+        """Return what a reload would do.
+
+        Args:
+            what: As for `reload`.
+        """
+        body = wire.PlanRequest(modules=_modules(what))
+        return self._post("/control/plan", body, Plan)
+
+    def reload(
+        self, what: What, *, reason: str = "cli", on_line: OnLine | None = None
+    ) -> ReloadReport:
+        """Reload modules, all or none, and return the report.
+
+        Args:
+            what: A name, names, or names with sources other than the configured ones.
+            reason: Who or what asks.
+            on_line: Called with each event as it happens.
+
+        Raises:
+            ReplankError: The reload was not taken up. A reload that fails returns a report.
+        """
+        body = wire.ReloadRequest(modules=_modules(what), reason=reason, stream=True)
+        return self._follow("/control/reload", body, on_line)
+
+    def rollback(self, module: str, *, on_line: OnLine | None = None) -> ReloadReport:
+        """Go back to the version before, keeping the writes since, and return the report.
+
+        Args:
+            module: Its name.
+            on_line: Called with each event as it happens.
+
+        Raises:
+            ReplankError: There is nothing to go back to.
+        """
+        body = wire.RollbackRequest(module=module, stream=True)
+        return self._follow("/control/rollback", body, on_line)
+
+    def call(self, module: str, method: str, arguments: Any = None) -> Any:
+        """Call a module and return the answer as plain JSON values.
+
+        Args:
+            module: Its name.
+            method: Name of the call.
+            arguments: An object of keyword arguments or an array of positional ones.
+
+        Raises:
+            CallFailed: The module raised an exception of its own.
+            ReplankError: The call was refused.
+        """
+        path = f"/modules/{quote(module, safe='')}/{quote(method, safe='')}"
+        with self._request("POST", path, arguments or {}, module) as response:
+            if _is_stream(response):
+                return [msgspec.json.decode(line) for line in response]
+            return msgspec.json.decode(response.read())
+
+    def send(self, module: str, method: str, arguments: Any = None) -> None:
+        """Queue a message; returns when it is accepted.
+
+        Args:
+            module: Its name.
+            method: Name of the call that handles it.
+            arguments: An object of keyword arguments or an array of positional ones.
+
+        Raises:
+            ReplankError: The message was refused.
+        """
+        path = f"/modules/{quote(module, safe='')}/messages/{quote(method, safe='')}"
+        with self._request("POST", path, arguments or {}, module) as response:
+            response.read()
+
+    def stop(self) -> None:
+        """Ask the host to drain and stop; returns when it has begun.
+
+        Raises:
+            UsageError: The host is stopped by the program that started it.
+        """
+        self._post("/control/stop", {}, dict[str, bool])
+
+    # -- one request --------------------------------------------------------------------------
+
+    def _get(self, path: str, kind: type[T]) -> T:
+        with self._request("GET", path, None) as response:
+            return msgspec.json.decode(response.read(), type=kind)
+
+    def _post(self, path: str, body: Any, kind: type[T]) -> T:
+        with self._request("POST", path, body) as response:
+            return msgspec.json.decode(response.read(), type=kind)
+
+    def _follow(self, path: str, body: Any, on_line: OnLine | None) -> ReloadReport:
+        with self._request("POST", path, body, timeout_s=RELOAD_TIMEOUT_S) as response:
+            for text in response:
+                line = msgspec.json.decode(text, type=wire.Line)
+                if isinstance(line, wire.Report):
+                    response.read()
+                    return line.report
+                if isinstance(line, wire.Failure):
+                    response.read()
+                    raise wire.error_of(line.facts)
+                if on_line is not None:
+                    on_line(line)
+        raise HostNotFound(
+            "the host ended in the middle of the reload",
+            do="start it again: it reports what it undid; see `replank history`",
+        )
+
+    @contextmanager
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        module: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        self._greet(path)
+        headers = {"Host": "localhost"}
+        data = None
+        if body is not None:
+            data = msgspec.json.encode(body)
+            headers["Content-Type"] = "application/json"
+        try:
+            self._connection.wait_s(timeout_s or self._timeout_s)
+            self._connection.request(method, path, data, headers)
+            response = self._connection.getresponse()
+            _raise_for_status(response, module)
+            yield response
+        except TimeoutError:
+            self.close()
+            raise HostNotFound(
+                f"the host (pid {self.contact.pid}) does not answer",
+                do="look at what it does: replank status, or its log",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise HostNotFound(
+                f"the host (pid {self.contact.pid}) cannot be reached",
+                found=str(error) or type(error).__name__,
+                do="start it again with `replank run`",
+            ) from error
+        except BaseException:
+            self.close()  # an answer half read must never be taken for the next one
+            raise
+
+    def _greet(self, path: str) -> None:
+        """Refuse to talk to a host that speaks otherwise, before the first request."""
+        if self._greeted or path == "/control/version":
+            return
+        self._greeted = True
+        hello = self.version()
+        if hello.protocol != wire.PROTOCOL:
+            raise UsageError(
+                "this host speaks another control protocol",
+                found=f"protocol {hello.protocol} (Replank {hello.version})",
+                expected=f"protocol {wire.PROTOCOL}",
+                do="use the `replank` command of the host's own installation",
+            )
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+    def wait_s(self, timeout_s: float) -> None:
+        """Set how long to wait for an answer, in seconds."""
+        self.timeout = timeout_s
+        if self.sock is not None:
+            self.sock.settimeout(timeout_s)
+
+
+def _raise_for_status(response: http.client.HTTPResponse, module: str | None) -> None:
+    if response.status >= http.client.MULTIPLE_CHOICES:  # nothing here redirects
+        raise _refusal(response, module)
+
+
+def _refusal(response: http.client.HTTPResponse, module: str | None) -> ReplankError:
+    body = response.read()
+    try:
+        return wire.error_of(msgspec.json.decode(body, type=wire.Facts), module)
+    except msgspec.DecodeError:
+        return InternalError(
+            f"the host answered {response.status}", found=body[:200].decode(errors="replace")
+        )
+
+
+def _is_stream(response: http.client.HTTPResponse) -> bool:
+    return response.headers.get_content_type() == "application/x-ndjson"
+
+
+def _modules(what: What) -> list[str] | dict[str, str | None]:
+    if isinstance(what, str):
+        return [what]
+    if isinstance(what, Mapping):
+        return {
+            name: None if source is None else os.path.abspath(source)  # noqa: PTH100 - keeps links
+            for name, source in what.items()
+        }
+    return list(what)
+
+
+__all__ = ["RELOAD_TIMEOUT_S", "TIMEOUT_S", "CallFailed", "Client"]

@@ -1,0 +1,265 @@
+"""The doors of a host: a Unix socket for its owner, and HTTP.
+
+Both are uvicorn servers in the host's own loop, without signal handlers. Each door has an
+application and a guard of its own, so that what a request may do hangs on the listener it came by,
+never on what it says about itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import uvicorn
+
+from replank.config import Config, HttpConfig
+from replank.control import calls, locate, routes
+from replank.control.guard import (
+    TOKEN_FILE,
+    Guard,
+    Refused,
+    SocketGuard,
+    TcpGuard,
+    read_or_make_token,
+)
+from replank.control.http import Receive, Scope, Send, answer_refusal
+from replank.control.protocol import SocketProtocol, TcpProtocol
+from replank.errors import ConfigError, StorageError
+
+_BACKLOG: Final = 2048
+_ACCEPT_TURNS: Final = 3
+
+
+class ControlServer:
+    """Let clients in, from `start` to `stop`.
+
+    Args:
+        host: A started host.
+        config: Its configuration: addresses and limits.
+        on_stop: Called when a client asks the host to stop; None refuses that.
+    """
+
+    def __init__(
+        self, host: Any, config: Config, *, on_stop: Callable[[], None] | None = None
+    ) -> None:
+        self._host = host
+        self._config = config
+        self._on_stop = on_stop
+        self._data_dir = Path(config.data_dir)
+        self._doors: list[_Door] = []
+        self._socket_path: Path | None = None
+        self.contact: locate.Contact | None = None
+
+    async def start(self) -> locate.Contact:
+        """Open the doors and write the note that clients find the host by.
+
+        Returns:
+            How to reach the host.
+
+        Raises:
+            ConfigError: The TCP address is taken or cannot be listened on.
+            StorageError: The socket or the token cannot be made.
+        """
+        assert not self._doors, "a server is started once"
+        http = self._config.http
+        try:
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            token = read_or_make_token(self._data_dir)
+            url = None
+            if http.enabled:
+                guard = TcpGuard(http.host, http.allowed_hosts, token)
+                listener, url = listen_tcp(http)
+                await self._open(guard, TcpProtocol, listener)
+            await self._open(SocketGuard(), SocketProtocol, self._listen_unix())
+            self.contact = locate.Contact(
+                pid=os.getpid(),
+                socket=str(self._socket_path),
+                http=url,
+                version=routes.own_version(),
+                token_file=str(self._data_dir / TOKEN_FILE),
+            )
+            locate.write_contact(self._data_dir, self.contact)
+        except OSError as error:
+            await self.stop()
+            raise StorageError(
+                f"the control socket of {self._data_dir} cannot be made",
+                found=error.strerror or str(error),
+                do="check the owner and the mode of the data directory",
+            ) from error
+        except BaseException:
+            await self.stop()
+            raise
+        return self.contact
+
+    async def stop(self) -> None:
+        """Take no more connections, let what is open end within its limit, remove the note."""
+        if self.contact is not None:
+            locate.remove_contact(self._data_dir)
+            self.contact = None
+        doors, self._doors = self._doors, []
+        await asyncio.gather(*(door.close() for door in doors))
+        if self._socket_path is not None:
+            self._socket_path.unlink(missing_ok=True)
+            if self._socket_path.parent.name != "run":  # the private temporary folder
+                with contextlib.suppress(OSError):
+                    self._socket_path.parent.rmdir()
+            self._socket_path = None
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def _open(self, guard: Guard, protocol: Any, listener: socket.socket) -> None:
+        http = self._config.http
+        app = _App(
+            calls.CallsApp(self._host, guard, http.max_body_bytes),
+            routes.ControlRoutes(
+                self._host,
+                guard,
+                max_body_bytes=http.max_body_bytes,
+                max_events=http.max_stream_events,
+                on_stop=self._on_stop,
+            ),
+        )
+        door = _Door(app, protocol, listener, http)
+        self._doors.append(door)
+        await door.open()
+
+    def _listen_unix(self) -> socket.socket:
+        path = self._socket_path = locate.choose_socket_path(self._data_dir)
+        # Whoever left it is gone: this host holds the lock of the data directory.
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(path))
+            path.chmod(0o600)
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        return listener
+
+
+class _App:
+    """Send each request to the thin path of calls or to the control routes."""
+
+    def __init__(self, calls_app: calls.CallsApp, control: routes.ControlRoutes) -> None:
+        self._calls = calls_app
+        self._control = control
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(calls.PREFIX):
+            await self._calls(scope, receive, send)
+        elif scope["path"].startswith(routes.PREFIX):
+            await self._control(scope, receive, send)
+        else:
+            await answer_refusal(send, Refused(404, "there is nothing here"))
+
+
+class _Door:
+    """One uvicorn server on one listening socket."""
+
+    def __init__(self, app: Any, protocol: Any, listener: socket.socket, http: HttpConfig) -> None:
+        self._listener = listener
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=protocol,
+                ws="none",
+                interface="asgi3",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,  # they would let a request say who it is
+                server_header=False,
+                date_header=False,
+                limit_concurrency=http.max_connections,
+                timeout_keep_alive=http.keep_alive_s,
+                timeout_graceful_shutdown=http.stop_timeout_s,
+            )
+        )
+        self._loop_task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Take connections. The steps of `Server.serve`, without its signal handlers."""
+        config = self._server.config
+        config.load()
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup(sockets=[self._listener])
+        self._loop_task = asyncio.create_task(self._server.main_loop(), name="replank door")
+
+    async def close(self) -> None:
+        """Take no more connections and let the open ones end within the limit."""
+        loop = asyncio.get_running_loop()
+        # Closing a listener resets connections that are accepted but not yet handed over (an open
+        # CPython bug): stop listening first and let the loop hand over what it has accepted.
+        with contextlib.suppress(NotImplementedError, ValueError, OSError):
+            loop.remove_reader(self._listener.fileno())
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        if self._loop_task is None:
+            self._listener.close()
+            return
+        self._server.should_exit = True
+        await self._loop_task
+        await self._server.shutdown(sockets=[self._listener])
+
+
+def listen_tcp(http: HttpConfig) -> tuple[socket.socket, str]:
+    """Listen on the configured address.
+
+    Args:
+        http: Address and port.
+
+    Returns:
+        The listening socket, and the address as a URL.
+
+    Raises:
+        ConfigError: The address is taken or is none of this machine's.
+    """
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, number)
+    except OSError as error:
+        raise _cannot_listen(http, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(http, error) from error
+    listener.setblocking(False)
+    host = f"[{http.host}]" if ":" in http.host else http.host
+    return listener, f"http://{host}:{listener.getsockname()[1]}"
+
+
+def _cannot_listen(http: HttpConfig, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot listen on {http.host}:{http.port}",
+        found=error.strerror or str(error),
+        expected="a free port of this machine",
+        do="choose another with --port (0 takes any free one) or [http] port",
+    )
+
+
+__all__ = ["ControlServer", "listen_tcp"]

@@ -1,0 +1,1 @@
+"""The coordinator: runs the eight phases over one transaction at a time for each set of modules."""

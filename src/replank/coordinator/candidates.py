@@ -1,0 +1,183 @@
+"""What the coordinator does with candidates: make them, wire them, start them, take them back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from replank.code.generation import Generation
+from replank.coordinator.prepare import Workshop, check_uses
+from replank.coordinator.slot import Routes
+from replank.coordinator.transaction import Participant, Transaction
+from replank.errors import ModuleError, ReplankError
+from replank.journal.records import Committed
+from replank.journal.records import Participant as Intent
+from replank.migration.engine import find_path, steps_of
+from replank.report import Phase
+from replank.state.manager import make_transfer
+from replank.traffic.calls import Chain
+from replank.traffic.handle import Handle
+
+
+class Candidates:
+    """Everything that happens to the candidates of a transaction.
+
+    Args:
+        routes: The routing table.
+        workshop: Stores, probes and loads versions.
+    """
+
+    def __init__(self, routes: Routes, workshop: Workshop) -> None:
+        self.routes = routes
+        self.workshop = workshop
+
+    async def prepare(self, tx: Transaction) -> None:
+        """Load every candidate, check how they fit together, and find the way of their state.
+
+        Raises:
+            ReplankError: The first thing that does not fit.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for one in tx.each():
+                    group.create_task(self._make(tx, one))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        self._check_uses(tx)
+        for one in tx.each():
+            one.migration = find_path(
+                one.old.definition.schema,
+                one.new.definition.schema,
+                steps_of(one.new.definition),
+                module=one.name,
+                reverse=steps_of(one.old.definition),
+            )
+            one.transfer = make_transfer(one.name, one.old, one.new, one.migration)
+            tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
+        self._wire_for_rehearsal(tx)
+
+    @contextmanager
+    def chain(self, tx: Transaction) -> Iterator[None]:
+        """Let candidates call one another, and nobody else, while their gates are closed."""
+        first, *others = (one.new.lane for one in tx.each())
+        chain = Chain(first, "reload")
+        for lane in others:
+            chain.touch(lane)
+        chain.begin()
+        try:
+            yield
+        finally:
+            chain.end()
+
+    async def start(self, tx: Transaction, one: Participant) -> None:
+        """Hand the module's tasks over and run the candidate's `on_start`.
+
+        Raises:
+            ModuleError: `on_start` raised, or did not end in time.
+        """
+        tasks = one.slot.tasks
+        tx.on_undo(f"go on with the tasks of {one.name}", lambda: self._resume_old(one))
+        one.resume = await tasks.stop()
+        tx.on_undo(f"stop the candidate of {one.name}", lambda: self.stop(one.new))
+        one.new.wire(self.routes.handles(), self.workshop.runtime(one.slot))
+        tasks.adopt(one.new.lane, one.new.methods)
+        await self.run_on_start(one.new)
+
+    async def run_on_start(self, generation: Generation) -> None:
+        """Run a generation's `on_start`, guarded.
+
+        Raises:
+            ModuleError: It raised, or did not end in time.
+        """
+        hook = generation.methods.get("on_start")
+        generation.started = True
+        if hook is None:
+            return
+        name = generation.definition.name
+        limit_s = self.workshop.config.restore_timeout_s
+        try:
+            await self.workshop.watchdog.call(hook, limit_s, "on_start")
+        except (ReplankError, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            raise ModuleError(
+                f"on_start failed: {type(error).__name__}: {error}",
+                module=name,
+                phase=Phase.RESTORE,
+                found=f"{type(error).__name__}: {error}",
+                expected="an on_start that returns",
+                do="mend on_start and reload again",
+            ) from error
+
+    async def stop(self, generation: Generation) -> None:
+        """Run a generation's `on_stop`, guarded, if its `on_start` was begun."""
+        hook = generation.methods.get("on_stop")
+        if hook is None or not generation.started:
+            return
+        generation.started = False
+        with self.workshop.watchdog:
+            limit_s = self.workshop.config.restore_timeout_s
+            await self.workshop.watchdog.call(hook, limit_s, "on_stop")
+
+    def run_tasks(self, one: Participant) -> None:
+        """Start the timers of the candidate and go on with the old generation's tasks."""
+        one.slot.tasks.start(_timers(one.new), one.resume)
+
+    def intents(self, tx: Transaction) -> list[Intent]:
+        """Return what the journal must know before anything is done."""
+        return [
+            Intent(one.name, one.old.version.digest, one.new.version.digest, one.new.number)
+            for one in tx.each()
+        ]
+
+    def committed(self, tx: Transaction) -> list[Committed]:
+        """Return what the commit record says."""
+        return [commit_record(one.new) for one in tx.each()]
+
+    async def _make(self, tx: Transaction, one: Participant) -> None:
+        one.version = await self.workshop.stored(one.slot, one.source, one.digest)
+        one.candidate = await self.workshop.make(one.slot, one.version, probed=one.digest is None)
+        tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
+
+    async def _resume_old(self, one: Participant) -> None:
+        await one.slot.tasks.stop()
+        one.slot.tasks.adopt(one.old.lane, one.old.methods)
+        one.slot.tasks.start(_timers(one.old), one.resume)
+
+    def _check_uses(self, tx: Transaction) -> None:
+        """Check the candidates' uses, and those of every module that uses a candidate."""
+        changed = {one.name: one.new.definition for one in tx.each()}
+        for definition in changed.values():
+            check_uses(definition, changed, self.routes)
+        users = {user for name in changed for user in self.routes.users_of(name)}
+        for user in sorted(users - changed.keys()):
+            check_uses(self.routes.current(user).definition, changed, self.routes)
+
+    def _wire_for_rehearsal(self, tx: Transaction) -> None:
+        """Have the candidates see one another, and what serves of all other modules."""
+        handles = self.routes.handles()
+        for one in tx.each():
+            private = Handle(one.name, one.slot.inbox)
+            private._serve(one.new.lane)
+            handles[one.name] = private
+        for one in tx.each():
+            one.new.wire(handles, self.workshop.runtime(one.slot))
+
+
+def commit_record(generation: Generation) -> Committed:
+    """Return what the journal must know of a generation that serves."""
+    definition = generation.definition
+    return Committed(
+        module=definition.name,
+        digest=generation.version.digest,
+        label=definition.label,
+        generation=generation.number,
+        schema_version=definition.schema.version,
+        schema_dict=definition.schema.to_dict(),
+        source=str(generation.version.source),
+    )
+
+
+def _timers(generation: Generation) -> dict[str, float]:
+    return {timer.name: timer.period_s for timer in generation.definition.timers}

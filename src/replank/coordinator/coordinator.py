@@ -1,0 +1,343 @@
+"""The coordinator: takes one transaction through the eight phases, or back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from time import perf_counter
+
+import msgspec
+
+from replank.code.generation import Generation
+from replank.config import Config
+from replank.coordinator.candidates import Candidates
+from replank.coordinator.explain import explain
+from replank.coordinator.phases import SPECS, Where
+from replank.coordinator.plan import plan_of
+from replank.coordinator.prepare import Workshop, brisk_switching
+from replank.coordinator.retire import Retirement
+from replank.coordinator.slot import Routes
+from replank.coordinator.transaction import Participant, Transaction
+from replank.errors import MigrationError
+from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, ReloadStarted
+from replank.journal.journal import Journal
+from replank.report import Certificate, ErrorReport, Outcome, Phase, Plan, ReloadReport, describe
+from replank.state.collector import CollectorGuard
+from replank.traffic.drain import Drain
+from replank.verification.checks import run_checks
+
+
+class ReloadCoordinator:
+    """Run transactions, each through the phases of `phases.py`, in the order written here.
+
+    Args:
+        routes: The routing table.
+        workshop: Makes candidates.
+        journal: Records what was decided, before it is done.
+        bus: Is told what happens.
+        config: Deadlines and limits.
+    """
+
+    def __init__(
+        self, routes: Routes, workshop: Workshop, journal: Journal, bus: Bus, config: Config
+    ) -> None:
+        self.routes = routes
+        self.workshop = workshop
+        self.journal = journal
+        self.bus = bus
+        self.config = config
+        self.candidates = Candidates(routes, workshop)
+        self.retirement = Retirement(bus, self.candidates.stop)
+
+    async def run(self, tx: Transaction) -> ReloadReport:
+        """Take a transaction through all phases.
+
+        Args:
+            tx: What to reload; its modules are in no other running transaction.
+
+        Returns:
+            The report; a failure is in it, not raised.
+        """
+        self.bus.publish(ReloadStarted(id=tx.id, modules=tx.names, reason=tx.reason))
+        with self.workshop.watchdog:
+            try:
+                await self._window(tx)
+                await self.journal.begin(
+                    tx.id, self.candidates.intents(tx), tx.reason, tx.started_at
+                )
+                await self._pause(tx)
+            except BaseException as error:
+                report = await self._fail(tx, error)
+                if isinstance(error, asyncio.CancelledError):
+                    await self._close(tx, report)
+                    raise
+            else:
+                report = self._report(tx, Outcome.COMMITTED)
+        return await self._close(tx, report)
+
+    async def plan(self, tx: Transaction) -> Plan:
+        """Take a transaction up to the point where calls would wait, then take it back.
+
+        Args:
+            tx: What would be reloaded.
+
+        Returns:
+            What the reload would do, and why it would be rejected, if it would.
+        """
+        error: ErrorReport | None = None
+        with self.workshop.watchdog:
+            try:
+                await self._window(tx)
+            except Exception as raised:
+                error = self._describe(tx, raised)
+            try:
+                return plan_of(tx, error)
+            finally:
+                await tx.undo()
+
+    async def _window(self, tx: Transaction) -> None:
+        """Do everything that needs no call to wait; what fails here is rejected."""
+        await self._phase(tx, Phase.PREPARE, "window")
+        await self._phase(tx, Phase.SNAPSHOT, "window")
+        await self._phase(tx, Phase.MIGRATE, "window")
+        await self._phase(tx, Phase.RESTORE, "window")
+        await self._phase(tx, Phase.VERIFY, "window")
+
+    async def _pause(self, tx: Transaction) -> None:
+        """Do what must be done while calls wait; what fails here is rolled back."""
+        with CollectorGuard(), brisk_switching(), self.candidates.chain(tx):
+            await self._phase(tx, Phase.DRAIN, "pause")
+            await self._phase(tx, Phase.SNAPSHOT, "pause")
+            await self._phase(tx, Phase.MIGRATE, "pause")
+            await self._phase(tx, Phase.SWAP, "pause")
+            await self._phase(tx, Phase.RESTORE, "pause")
+            await self._phase(tx, Phase.VERIFY, "pause")
+            await self._phase(tx, Phase.COMMIT, "pause")
+
+    async def _phase(self, tx: Transaction, phase: Phase, where: Where) -> None:
+        work = getattr(self, f"_{phase}_in_{where}")
+        await tx.run(phase, where, work, SPECS[phase].deadline_s(self.config.reload))
+
+    # -- the window: the old version serves -------------------------------------------------
+
+    async def _prepare_in_window(self, tx: Transaction) -> str:
+        await self.candidates.prepare(tx)
+        return ", ".join(f"{one.name} {one.new.definition.label}" for one in tx.each())
+
+    async def _snapshot_in_window(self, tx: Transaction) -> str:
+        for one in tx.each():
+            await one.state.snapshot(None)
+        return f"{sum(one.state.records for one in tx.each())} records"
+
+    async def _migrate_in_window(self, tx: Transaction) -> str:
+        for one in tx.each():
+            await one.state.migrate(None)
+        return "; ".join(line for one in tx.each() for line in one.path.steps)
+
+    async def _restore_in_window(self, tx: Transaction) -> str:
+        for one in tx.each():
+            await one.state.restore(None)
+        tx.digests = _joined(one.state.digests() for one in tx.each())
+        self._refuse_long_pause(tx)
+        return ""
+
+    async def _verify_in_window(self, tx: Transaction) -> str:
+        with self.candidates.chain(tx):
+            return await self._check(tx, "rehearsal")
+
+    # -- the pause: calls wait --------------------------------------------------------------
+
+    async def _drain_in_pause(self, tx: Transaction) -> str:
+        tx.drain = Drain([one.slot.gate for one in tx.each()])
+        tx.on_undo("open the gates", lambda: self._reopen(tx))
+        tx.drain.close()
+        policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
+        deadline_s = max(self.config.drain_timeout_s(name) for name in tx.names)
+        tx.drained = await tx.drain.wait(deadline_s, policies)
+        for blocker in (*tx.drained.cancelled, *tx.drained.detached):
+            tx.warnings.append(f"outlived the drain: {blocker}")
+        return ""
+
+    async def _snapshot_in_pause(self, tx: Transaction) -> str:
+        for one in tx.each():
+            await one.state.snapshot(tx.drained)
+        return f"{sum(one.state.records for one in tx.each())} records"
+
+    async def _migrate_in_pause(self, tx: Transaction) -> str:
+        for one in tx.each():
+            await one.state.migrate(tx.drained)
+        return "; ".join(line for one in tx.each() for line in one.path.steps)
+
+    async def _swap_in_pause(self, tx: Transaction) -> str:
+        before = self.routes.assign({one.name: one.new for one in tx.each()})
+        tx.on_undo("put the routing table back", lambda: _drop(self.routes.assign(before)))
+        return ", ".join(f"{one.name}: {one.old.number} -> {one.new.number}" for one in tx.each())
+
+    async def _restore_in_pause(self, tx: Transaction) -> str:
+        for one in tx.each():
+            await one.state.restore(tx.drained)
+            await self.candidates.start(tx, one)
+        return ""
+
+    async def _verify_in_pause(self, tx: Transaction) -> str:
+        return await self._check(tx, "pause")
+
+    async def _commit_in_pause(self, tx: Transaction) -> str:
+        await self._write_commit_record(tx)
+        # The point of no return: from here only forward.
+        tx.forget_undo()
+        for one in tx.each():
+            one.new.started_at = datetime.now(UTC).isoformat()
+            self.candidates.run_tasks(one)
+        self._reopen(tx)
+        return ""
+
+    async def _write_commit_record(self, tx: Transaction) -> None:
+        """Write the record; when the writing fails, what the disk says decides."""
+        try:
+            await self.journal.commit(tx.id, self.candidates.committed(tx))
+        except BaseException:
+            if await self.journal.state(tx.id) != "committed":
+                raise
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _reopen(self, tx: Transaction) -> None:
+        """Open the gates for whatever the routing table says now."""
+        assert tx.drain is not None, "the gates were never closed"
+        tx.messages_held = sum(one.slot.inbox.queued for one in tx.each())
+        tx.held = tx.drain.reopen(
+            {one.name: self.routes.current(one.name).lane for one in tx.each()}
+        )
+
+    async def _fail(self, tx: Transaction, error: BaseException) -> ReloadReport:
+        waited = tx.course.calls_waited
+        described = self._describe(tx, error)
+        failures = await tx.undo()
+        tx.flush()
+        outcome = Outcome.ROLLED_BACK if waited else Outcome.REJECTED
+        return self._report(tx, outcome, described, failures)
+
+    async def _close(self, tx: Transaction, report: ReloadReport) -> ReloadReport:
+        tx.flush()
+        try:
+            await self.journal.finish(tx.id, report)
+        except Exception as error:  # the outcome stands; only its story was not written
+            tx.warnings.append(f"the report was not written to the journal: {error}")
+        if report.committed:
+            for one in tx.each():
+                self.bus.publish(
+                    ModuleLoaded(
+                        name=one.name,
+                        label=one.new.definition.label,
+                        digest=one.new.version.digest,
+                        generation=one.new.number,
+                    )
+                )
+                self.retirement.retire(one.old)
+        self.bus.publish(ReloadEnded(id=tx.id, report=report))
+        return report
+
+    async def _check(self, tx: Transaction, where: str) -> str:
+        deadline = perf_counter() + self.config.reload.verify_timeout_s
+        names: list[str] = []
+        for one in tx.each():
+            with self._inconclusive(tx, one, where):
+                results = await run_checks(
+                    one.name,
+                    one.new.definition.checks,
+                    one.new.methods,
+                    where=where,
+                    limit_s=max(deadline - perf_counter(), 0.001),
+                    watchdog=self.workshop.watchdog,
+                )
+                names += [f"{one.name}.{result.name}" for result in results]
+        tx.checks_passed += len(names)
+        return ", ".join(names)
+
+    @contextmanager
+    def _inconclusive(self, tx: Transaction, one: Participant, where: str) -> Iterator[None]:
+        """Leave the last word to the pause, when a check may need what `on_start` opens."""
+        try:
+            yield
+        except Exception as error:
+            if where == "pause" or "on_start" not in one.new.definition.functions:
+                raise
+            tx.warnings.append(
+                f"{error.args[0] if error.args else error}; asked again after on_start "
+                '(mark it @check(when="pause") to leave the rehearsal out)'
+            )
+
+    def _refuse_long_pause(self, tx: Transaction) -> None:
+        predicted_s = sum(one.state.predicted_pause_s for one in tx.each())
+        limit_s = self.config.reload.max_pause_s
+        if predicted_s > limit_s:
+            largest = max(tx.each(), key=lambda one: one.state.predicted_pause_s)
+            raise MigrationError(
+                "the pause would be longer than allowed",
+                module=largest.name,
+                phase=Phase.PREPARE,
+                found=f"about {predicted_s:.3f} s for {largest.state.records} records, "
+                "measured on the real state",
+                expected=f"at most reload.max_pause_s = {limit_s:g}",
+                do="keep the records in a Table, or raise reload.max_pause_s",
+            )
+
+    def _describe(self, tx: Transaction, error: BaseException) -> ErrorReport:
+        serves = ", ".join(one.old.label for one in tx.each())
+        module = next(iter(tx.names)) if len(tx.names) == 1 else None
+        explain(error, [one.candidate for one in tx.each() if one.candidate is not None])
+        return describe(error, phase=tx.phase, module=module, serves=serves)
+
+    def _report(
+        self,
+        tx: Transaction,
+        outcome: Outcome,
+        error: ErrorReport | None = None,
+        undo_errors: tuple[str, ...] = (),
+    ) -> ReloadReport:
+        if error is not None and undo_errors:
+            error = msgspec.structs.replace(error, undo_errors=undo_errors)
+        held = tx.held.values()
+        return ReloadReport(
+            id=tx.id,
+            outcome=outcome,
+            modules=tuple(one.report() for one in tx.each()),
+            phases=tx.phase_reports(),
+            reason=tx.reason,
+            started_at=tx.started_at,
+            pause_s=max((one.longest_wait_s for one in held), default=0.0),
+            closed_s=max((one.closed_s for one in held), default=0.0),
+            total_s=perf_counter() - tx.started,
+            calls_held=sum(one.calls for one in held),
+            messages_held=tx.messages_held,
+            error=error,
+            warnings=tuple(tx.warnings),
+            certificate=self._certificate(tx) if outcome is Outcome.COMMITTED else None,
+        )
+
+    def _certificate(self, tx: Transaction) -> Certificate:
+        slots = [one.slot for one in tx.each()]
+        return Certificate(
+            records_migrated=sum(one.state.records for one in tx.each()),
+            checks_run=tx.checks_passed,
+            checks_passed=tx.checks_passed,
+            state_digest_before=tx.digests[0],
+            state_digest_after=tx.digests[1],
+            messages_in=sum(slot.inbox.accepted for slot in slots),
+            messages_answered=sum(slot.inbox.handled + slot.inbox.failed for slot in slots),
+            messages_queued=sum(slot.inbox.queued for slot in slots),
+            longest_wait_s=max((one.longest_wait_s for one in tx.held.values()), default=0.0),
+            longest_call_before_s=max(slot.gate.longest_call_s for slot in slots),
+        )
+
+
+def _joined(pairs: Iterator[tuple[str, str]]) -> tuple[str, str]:
+    before, after = zip(*pairs, strict=True)
+    return ",".join(before), ",".join(after)
+
+
+def _drop(_: dict[str, Generation]) -> None:
+    """Return nothing, as an undo must."""

@@ -1,0 +1,53 @@
+"""Say what a reload would do, from what Prepare and the rehearsal have found."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from replank.coordinator.transaction import Participant, Transaction
+from replank.report import ErrorReport, ModulePlan, Plan
+from replank.schema import difference
+
+
+def plan_of(tx: Transaction, error: ErrorReport | None) -> Plan:
+    """Return the plan of a transaction that went as far as it could without making calls wait.
+
+    Args:
+        tx: The transaction, before it is taken back.
+        error: Why it would be rejected, or None.
+    """
+    return Plan(
+        modules=tuple(_module_plan(one) for one in tx.each()),
+        accepted=error is None,
+        error=error,
+        warnings=tuple(tx.warnings),
+        seconds=perf_counter() - tx.started,
+    )
+
+
+def _module_plan(one: Participant) -> ModulePlan:
+    old, new = one.old, one.candidate
+    changes: tuple[str, ...] = ()
+    if new is not None:
+        found = difference(old.definition.schema, new.definition.schema)
+        changes = tuple(change.text for change in found)
+    definition = (new or old).definition
+    return ModulePlan(
+        name=one.name,
+        version_from=old.definition.label,
+        version_to=new.definition.label if new else "",
+        digest_from=old.version.digest,
+        digest_to=one.version.digest if one.version else "",
+        generation_from=old.number,
+        schema_from=old.definition.schema.version,
+        schema_to=new.definition.schema.version if new else 0,
+        schema_changes=changes,
+        steps=tuple(one.migration.steps) if one.migration else (),
+        carried=definition.carried,
+        snapshotted=tuple(n for n in definition.state_names if n not in definition.carried),
+        mode=one.transfer.mode if one.transfer else "eager",
+        records=one.transfer.records if one.transfer else 0,
+        predicted_pause_s=one.transfer.predicted_pause_s if one.transfer else 0.0,
+        downgrade=one.migration.reversible if one.migration else False,
+        unchanged=one.version is not None and one.version.digest == old.version.digest,
+    )

@@ -1,0 +1,211 @@
+"""Prepare: from a source on disk to a candidate beside the old version; no call notices."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion
+from packaging.version import Version as Label
+
+from replank.code.generation import Generation, make_generation
+from replank.code.loader import Loader
+from replank.code.probe import Probe, ProbeLimits
+from replank.code.store import Version, VersionStore
+from replank.config import ReloadConfig
+from replank.coordinator.slot import Routes, Slot
+from replank.definition import Definition, read_definition
+from replank.errors import DefinitionError, InternalError, SourceError
+from replank.module import Runtime
+from replank.traffic.calls import chain_var
+from replank.traffic.gate import Lane
+from replank.verification.watchdog import Watchdog
+
+_BRISK_SWITCH_S = 0.0005
+
+
+@dataclass(slots=True)
+class Workshop:
+    """The tools with which candidates are made; one for each host."""
+
+    store: VersionStore
+    loader: Loader
+    probe: Probe | None
+    watchdog: Watchdog
+    config: ReloadConfig
+    runtime: Callable[[Slot], Runtime]
+    next_generation: Callable[[str], int]
+
+    async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
+        """Return the immutable version to load: from the store, or stored now from its source.
+
+        Args:
+            slot: The module's slot.
+            source: Path of the source; None for the slot's own.
+            digest: A stored version's digest; None to read the source.
+
+        Raises:
+            SourceError: The source is missing, empty or unreadable.
+            StoreError: The stored version is missing or changed.
+        """
+        if digest is not None:
+            return await asyncio.to_thread(self.store.get, digest, source=slot.source)
+        return await asyncio.to_thread(self.store.put, source or slot.source)
+
+    async def make(self, slot: Slot, version: Version, *, probed: bool = True) -> Generation:
+        """Load a version beside what serves.
+
+        Args:
+            slot: The module's slot.
+            version: What to load.
+            probed: Whether a child process tries it first; a committed version needs none.
+
+        Raises:
+            SourceError: It does not load.
+            DefinitionError: It is no module.
+        """
+        compiled = await self._examine(slot, version) if probed else None
+        number = self.next_generation(slot.name)
+        lane = Lane(slot.gate, number)
+        names = {"__replank_lane__": lane, "__replank_chain__": chain_var.get}
+        with brisk_switching():
+            code = await asyncio.to_thread(
+                self.loader.load,
+                version,
+                slot.name,
+                number,
+                runtime_names=names,
+                code=compiled,
+            )
+        try:
+            definition = read_definition(code.module, slot.name)
+            with self.watchdog.holding(self.config.probe_timeout_s, "the constructor"):
+                return make_generation(number, version, code, definition, lane)
+        except BaseException as error:
+            code.unload()
+            if isinstance(error, DefinitionError | InternalError | asyncio.CancelledError):
+                raise
+            raise SourceError(
+                f"the module cannot be constructed: {type(error).__name__}: {error}",
+                module=slot.name,
+                found=f"{type(error).__name__}: {error}",
+                expected="a constructor that takes nothing and returns",
+                do="mend the constructor and reload again",
+            ) from error
+
+    async def _examine(self, slot: Slot, version: Version) -> bytes | None:
+        if self.probe is None:
+            return None
+        limits = ProbeLimits(
+            seconds=self.config.probe_timeout_s, memory_bytes=self.config.probe_memory_bytes
+        )
+        result = await self.probe.examine(version, slot.name, limits=limits)
+        return result.code
+
+
+def check_uses(definition: Definition, others: Mapping[str, Definition], routes: Routes) -> None:
+    """Refuse a module whose used modules are missing, of a wrong version, or lack its calls.
+
+    Args:
+        definition: Whose uses to look at.
+        others: The definitions of the other modules of the transaction, by name.
+        routes: Everything else.
+
+    Raises:
+        DefinitionError: A used module is not there, or not as it is needed.
+    """
+    for use in definition.uses:
+        other = others.get(use.module)
+        if other is None:
+            if use.module not in routes.slots:
+                raise DefinitionError(
+                    f"it uses {use.module!r}, which the host does not run",
+                    module=definition.name,
+                    found=f"modules {', '.join(sorted(routes.slots))}",
+                    expected=f"a module {use.module}",
+                    do=f"add {use.module} to replank.toml and restart, or correct the name",
+                )
+            generation = routes.find(use.module)
+            if generation is None:
+                continue  # start-up: it is checked when that module has been loaded
+            other = generation.definition
+        _check_range(definition.name, use.module, use.versions, other.label)
+        _check_calls(definition.name, use.module, use.interface, other)
+
+
+def _check_range(user: str, used: str, versions: str, label: str) -> None:
+    if not versions:
+        return
+    try:
+        fits = SpecifierSet(versions).contains(Label(label), prereleases=True)
+    except InvalidSpecifier as error:
+        raise DefinitionError(
+            f"uses({used!r}, {versions!r}) is no version range",
+            module=user,
+            found=versions,
+            expected='such as ">=1.4,<3"',
+        ) from error
+    except InvalidVersion as error:
+        raise DefinitionError(
+            f"{used} has the label {label!r}, which is no version number",
+            module=user,
+            found=label,
+            expected=f"a version within {versions}",
+            do=f"give {used} a version number, or drop the range",
+        ) from error
+    if not fits:
+        raise DefinitionError(
+            f"it uses {used} {versions}, but {used} would be {label}",
+            module=user,
+            found=f"{used} {label}",
+            expected=f"{used} {versions}",
+            do=f"reload both in one transaction, or widen the range in {user}",
+        )
+
+
+def _check_calls(user: str, used: str, interface: type | None, other: Definition) -> None:
+    if interface is None:
+        return
+    wanted = [
+        name
+        for name, value in vars(interface).items()
+        if not name.startswith("_") and callable(value)
+    ]
+    missing = sorted(name for name in wanted if name not in other.calls)
+    if missing:
+        raise DefinitionError(
+            f"it uses calls that {used} {other.label} does not have: {', '.join(missing)}",
+            module=user,
+            found=f"{used} offers {', '.join(sorted(other.calls))}",
+            expected=", ".join(wanted),
+            do=f"reload {used} to a version with these calls in the same transaction",
+        )
+
+
+_brisk_users = 0
+_usual_switch_s = 0.005
+
+
+@contextmanager
+def brisk_switching() -> Iterator[None]:
+    """Have the loading thread hand the interpreter back ten times as often as usual.
+
+    Executing a candidate's import in a thread would otherwise delay calls by up to 5 ms a turn.
+    Only ever entered on the event loop's thread, so that a plain counter does.
+    """
+    global _brisk_users, _usual_switch_s
+    if _brisk_users == 0:
+        _usual_switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(_BRISK_SWITCH_S, _usual_switch_s))
+    _brisk_users += 1
+    try:
+        yield
+    finally:
+        _brisk_users -= 1
+        if _brisk_users == 0:
+            sys.setswitchinterval(_usual_switch_s)

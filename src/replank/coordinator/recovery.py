@@ -1,0 +1,175 @@
+"""Start: bring back exactly the last committed versions with their last durable state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from graphlib import CycleError, TopologicalSorter
+
+from replank.code.generation import Generation
+from replank.code.source import digest_of
+from replank.coordinator.candidates import commit_record
+from replank.coordinator.coordinator import ReloadCoordinator
+from replank.coordinator.explain import explain
+from replank.coordinator.prepare import check_uses
+from replank.coordinator.slot import Slot
+from replank.errors import ModuleError, SourceError
+from replank.instrumentation.events import ModuleLoaded, Warned
+from replank.journal.records import Committed
+from replank.journal.records import Participant as Intent
+from replank.report import ModuleReport, Outcome, ReloadReport
+from replank.state.keeper import StateKeeper
+from replank.traffic.messages import from_plain
+from replank.verification.checks import run_checks
+
+
+@dataclass(eq=False, slots=True)
+class Startup:
+    """Load every module of a host, in the order of their uses, and open their gates.
+
+    Args:
+        coordinator: Lends its workshop, journal and bus.
+        keeper: Finds the durable state.
+    """
+
+    coordinator: ReloadCoordinator
+    keeper: StateKeeper
+
+    async def run(self) -> None:
+        """Start all modules.
+
+        Raises:
+            ReplankError: One of them cannot start; none serves then.
+        """
+        for line in await asyncio.to_thread(self.coordinator.journal.recover):
+            self._warn(line)
+        committed = self.coordinator.journal.committed()
+        slots = self.coordinator.routes.slots
+        with self.coordinator.workshop.watchdog:
+            loaded = {
+                name: await self._load(slot, committed.get(name)) for name, slot in slots.items()
+            }
+            definitions = {name: one.definition for name, one in loaded.items()}
+            for definition in definitions.values():
+                check_uses(definition, definitions, self.coordinator.routes)
+            await self._commit_new(loaded, committed)
+            self.coordinator.routes.assign(loaded)
+            for name in _in_order_of_use(loaded):
+                await self._open(slots[name], loaded[name], first=name not in committed)
+
+    async def _load(self, slot: Slot, committed: Committed | None) -> Generation:
+        workshop = self.coordinator.workshop
+        if committed is None:
+            version = await workshop.stored(slot, None, None)
+            return await workshop.make(slot, version)
+        version = await workshop.stored(slot, None, committed.digest)
+        await self._tell_difference(slot, committed)
+        return await workshop.make(slot, version, probed=False)
+
+    async def _tell_difference(self, slot: Slot, committed: Committed) -> None:
+        try:
+            on_disk = await asyncio.to_thread(digest_of, slot.source)
+        except SourceError as error:
+            self._warn(f"{error.what}; the committed version serves", slot.name)
+            return
+        if on_disk != committed.digest:
+            self._warn(
+                f"{slot.source.name} on disk differs from the committed version "
+                f"{committed.label}, which serves; to load it: replank reload {slot.name}",
+                slot.name,
+            )
+
+    async def _commit_new(
+        self, loaded: Mapping[str, Generation], committed: Mapping[str, Committed]
+    ) -> None:
+        """Record what serves for the first time."""
+        new = {name: one for name, one in loaded.items() if name not in committed}
+        if not new:
+            return
+        journal = self.coordinator.journal
+        tx_id = journal.next_id()
+        started_at = datetime.now(UTC).isoformat()
+        intents = [Intent(n, "", one.version.digest, one.number) for n, one in new.items()]
+        await journal.begin(tx_id, intents, "start", started_at)
+        await journal.commit(tx_id, [commit_record(one) for one in new.values()])
+        report = ReloadReport(
+            id=tx_id,
+            outcome=Outcome.COMMITTED,
+            reason="start",
+            started_at=started_at,
+            modules=tuple(
+                ModuleReport(
+                    name=name,
+                    version_to=one.definition.label,
+                    digest_to=one.version.digest,
+                    generation_to=one.number,
+                    schema_to=one.definition.schema.version,
+                )
+                for name, one in new.items()
+            ),
+        )
+        await journal.finish(tx_id, report)
+
+    async def _open(self, slot: Slot, generation: Generation, *, first: bool) -> None:
+        """Restore a module's state, start it, and let calls in."""
+        coordinator = self.coordinator
+        kept = await self.keeper.load(slot.name, generation)
+        for line in kept.warnings:
+            self._warn(line, slot.name)
+        generation.assign(kept.values)
+        generation.wire(coordinator.routes.handles(), coordinator.workshop.runtime(slot))
+        slot.tasks.adopt(generation.lane, generation.methods)
+        try:
+            await coordinator.candidates.run_on_start(generation)
+            await self._check(slot, generation, first=first)
+        except ModuleError as error:
+            explain(error, [generation])
+            raise
+        generation.started_at = datetime.now(UTC).isoformat()
+        calls = generation.definition.calls
+        slot.inbox.put_back([from_plain(plain, calls) for plain in kept.messages])
+        slot.gate.first_open(generation.lane)
+        slot.tasks.start({one.name: one.period_s for one in generation.definition.timers})
+        slot.inbox.start()
+        coordinator.bus.publish(
+            ModuleLoaded(
+                name=slot.name,
+                label=generation.definition.label,
+                digest=generation.version.digest,
+                generation=generation.number,
+            )
+        )
+
+    async def _check(self, slot: Slot, generation: Generation, *, first: bool) -> None:
+        """Run the checks; a version that was committed once serves all the same, with a warning."""
+        workshop = self.coordinator.workshop
+        try:
+            await run_checks(
+                slot.name,
+                generation.definition.checks,
+                generation.methods,
+                where="pause",
+                limit_s=workshop.config.verify_timeout_s,
+                watchdog=workshop.watchdog,
+            )
+        except ModuleError as error:
+            if first:
+                raise
+            self._warn(f"{error.what}; the committed version serves all the same", slot.name)
+
+    def _warn(self, text: str, module: str | None = None) -> None:
+        self.coordinator.bus.publish(Warned(text=text, module=module))
+
+
+def _in_order_of_use(loaded: Mapping[str, Generation]) -> tuple[str, ...]:
+    """Return the modules so that each comes after those it uses; circles in order of names."""
+    uses = {
+        name: {use.module for use in one.definition.uses if use.module in loaded}
+        for name, one in sorted(loaded.items())
+    }
+    try:
+        return tuple(TopologicalSorter(uses).static_order())
+    except CycleError:
+        return tuple(sorted(loaded))

@@ -1,0 +1,115 @@
+"""What belongs to a module through all its generations, and the routing table over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replank.code.generation import Generation
+from replank.config import ModuleConfig
+from replank.errors import UnknownModule
+from replank.traffic.gate import Gate
+from replank.traffic.handle import Handle
+from replank.traffic.messages import Inbox
+from replank.traffic.tasks import Tasks
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """A module's place in the host: its gate, queue, tasks and handle outlive every generation."""
+
+    name: str
+    source: Path
+    config: ModuleConfig
+    gate: Gate
+    inbox: Inbox
+    tasks: Tasks
+    handle: Handle
+
+
+class Routes:
+    """The routing table: which generation serves each module.
+
+    The table is one immutable mapping, replaced by one assignment for all modules of a
+    transaction. Everything that is derived from it is refreshed before the loop turns again.
+    """
+
+    def __init__(self) -> None:
+        self._table: Mapping[str, Generation] = {}
+        self._slots: dict[str, Slot] = {}
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """Every module's slot, by name."""
+        return self._slots
+
+    def add(self, slot: Slot) -> None:
+        """Make room for a module."""
+        self._slots[slot.name] = slot
+
+    def slot(self, name: str) -> Slot:
+        """Return a module's slot.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        try:
+            return self._slots[name]
+        except KeyError:
+            raise UnknownModule(
+                f"there is no module {name!r}",
+                found=name,
+                expected=", ".join(sorted(self._slots)) or "a module; the host has none",
+                do="name one of these, or add it to replank.toml and restart",
+            ) from None
+
+    def current(self, name: str) -> Generation:
+        """Return the generation that serves a module.
+
+        Raises:
+            UnknownModule: There is no such module, or it has not been loaded.
+        """
+        self.slot(name)
+        return self._table[name]
+
+    def find(self, name: str) -> Generation | None:
+        """Return the generation that serves a module, or None before its first."""
+        return self._table.get(name)
+
+    def assign(self, generations: Mapping[str, Generation]) -> dict[str, Generation]:
+        """Make these generations current, all at once.
+
+        Args:
+            generations: By module name.
+
+        Returns:
+            What was current before, by module name.
+        """
+        before = {name: self._table[name] for name in generations if name in self._table}
+        self._table = {**self._table, **generations}
+        for name, generation in generations.items():
+            self._slots[name].handle._serve(generation.lane)
+        return before
+
+    def handles(self) -> dict[str, Any]:
+        """Return every module's handle, by name."""
+        return {name: slot.handle for name, slot in self._slots.items()}
+
+    def users_of(self, name: str) -> frozenset[str]:
+        """Return the modules whose current generation uses this one."""
+        return frozenset(
+            user
+            for user, generation in self._table.items()
+            if any(use.module == name for use in generation.definition.uses)
+        )
+
+    def tied_to(self, names: frozenset[str]) -> frozenset[str]:
+        """Return these modules with all that they use and all that use them, one step away."""
+        tied = set(names)
+        for name in names:
+            tied |= self.users_of(name)
+            if generation := self._table.get(name):
+                tied |= {use.module for use in generation.definition.uses}
+        return frozenset(tied)

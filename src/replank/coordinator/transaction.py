@@ -1,0 +1,251 @@
+"""One transaction: what takes part, what each phase took, and how to take it all back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+
+from replank.code.generation import Generation
+from replank.code.store import Version
+from replank.coordinator.phases import Course, Where
+from replank.coordinator.slot import Slot
+from replank.errors import PhaseTimeout
+from replank.instrumentation.events import Event, PhaseEnded, PhaseStarted
+from replank.migration.engine import Migration
+from replank.report import (
+    ModuleReport,
+    Phase,
+    PhaseOutcome,
+    PhaseReport,
+)
+from replank.state.manager import Transfer
+from replank.traffic.drain import Drain, Drained
+from replank.traffic.gate import Held
+
+_FLUSH_AFTER_S = 0.05
+
+
+@dataclass(eq=False, slots=True)
+class Participant:
+    """One module of a transaction, filled phase by phase."""
+
+    slot: Slot
+    source: Path | None
+    """Where to read the candidate's source; None for an already stored version."""
+    digest: str | None
+    """The stored version to go to; None to read the source."""
+    old: Generation
+    version: Version | None = None
+    candidate: Generation | None = None
+    migration: Migration | None = None
+    transfer: Transfer | None = None
+    resume: tuple[str, ...] = ()
+    """Spawned methods that were running in the old generation."""
+
+    @property
+    def name(self) -> str:
+        """The module's name."""
+        return self.slot.name
+
+    @property
+    def new(self) -> Generation:
+        """The candidate, which Prepare has loaded."""
+        assert self.candidate is not None, f"{self.name} is not prepared"
+        return self.candidate
+
+    @property
+    def path(self) -> Migration:
+        """The way between the schemas, which Prepare has found."""
+        assert self.migration is not None, f"{self.name} is not prepared"
+        return self.migration
+
+    @property
+    def state(self) -> Transfer:
+        """The way of its state, which Prepare has found."""
+        assert self.transfer is not None, f"{self.name} is not prepared"
+        return self.transfer
+
+    def report(self) -> ModuleReport:
+        """Return what happened to this module."""
+        old, new = self.old, self.candidate
+        return ModuleReport(
+            name=self.name,
+            version_from=old.definition.label,
+            version_to=new.definition.label if new else "",
+            digest_from=old.version.digest,
+            digest_to=self.version.digest if self.version else "",
+            generation_from=old.number,
+            generation_to=new.number if new else 0,
+            schema_from=old.definition.schema.version,
+            schema_to=new.definition.schema.version if new else 0,
+            records_migrated=self.transfer.records if self.transfer else 0,
+            mode=self.transfer.mode if self.transfer else "eager",
+        )
+
+
+@dataclass(slots=True)
+class _Times:
+    pause: float = 0.0
+    window: float = 0.0
+    outcome: PhaseOutcome = PhaseOutcome.DONE
+    detail: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class Transaction:
+    """One reload of one or more modules, all or none."""
+
+    id: str
+    participants: dict[str, Participant]
+    reason: str
+    publish: Callable[[Event], None]
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+    started: float = field(default_factory=perf_counter)
+    course: Course = field(default_factory=Course)
+    phase: Phase = Phase.PREPARE
+    drain: Drain | None = None
+    drained: Drained | None = None
+    held: dict[str, Held] = field(default_factory=dict)
+    messages_held: int = 0
+    warnings: list[str] = field(default_factory=list)
+    checks_passed: int = 0
+    digests: tuple[str, str] = ("", "")
+    _times: dict[Phase, _Times] = field(default_factory=dict)
+    _undo: list[tuple[str, Callable[[], Awaitable[None] | None]]] = field(default_factory=list)
+    _buffer: list[Event] = field(default_factory=list)
+    _flush: asyncio.TimerHandle | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modules' names, in order."""
+        return tuple(sorted(self.participants))
+
+    def each(self) -> list[Participant]:
+        """Return the participants in order of their names."""
+        return [self.participants[name] for name in self.names]
+
+    async def run(
+        self,
+        phase: Phase,
+        where: Where,
+        work: Callable[[Transaction], Awaitable[str | None]],
+        deadline_s: float,
+    ) -> None:
+        """Run one part of one phase, timed and told.
+
+        Args:
+            phase: Which phase.
+            where: In the window or in the pause.
+            work: What to do; returns a detail for the operator.
+            deadline_s: Seconds that it may take.
+
+        Raises:
+            PhaseTimeout: The deadline passed.
+            Exception: What the work raised.
+        """
+        self.course.enter(phase, where)
+        self.phase = phase
+        self._tell(PhaseStarted(id=self.id, phase=phase, where=where), where)
+        times = self._times.setdefault(phase, _Times())
+        began = perf_counter()
+        try:
+            async with asyncio.timeout(deadline_s) as deadline:
+                times.detail = await work(self) or times.detail
+        except BaseException as error:
+            times.outcome = PhaseOutcome.FAILED
+            if isinstance(error, TimeoutError) and deadline.expired():
+                raise _overdue(phase, where, deadline_s) from error
+            raise
+        finally:
+            took = perf_counter() - began
+            if where == "window":
+                times.window += took
+            else:
+                times.pause += took
+            ended = PhaseEnded(
+                id=self.id,
+                phase=phase,
+                where=where,
+                outcome=times.outcome,
+                seconds=took,
+                detail=times.detail,
+            )
+            self._tell(ended, where)
+
+    def on_undo(self, label: str, action: Callable[[], Awaitable[None] | None]) -> None:
+        """Note how to take back what is about to be done.
+
+        Args:
+            label: What it takes back, for the operator.
+            action: Does it; must work when only half was done.
+        """
+        self._undo.append((label, action))
+
+    async def undo(self) -> tuple[str, ...]:
+        """Take everything back in reverse order.
+
+        Returns:
+            What failed on the way; each failure is told and the rest goes on.
+        """
+        failures = []
+        while self._undo:
+            label, action = self._undo.pop()
+            try:
+                result = action()
+                if result is not None:
+                    await result
+            except Exception as error:
+                failures.append(f"{label}: {type(error).__name__}: {error}")
+        for times in self._times.values():
+            if times.outcome is PhaseOutcome.DONE:
+                times.outcome = PhaseOutcome.UNDONE
+        return tuple(failures)
+
+    def forget_undo(self) -> None:
+        """Pass the point of no return: from here only forward."""
+        self._undo.clear()
+
+    def flush(self) -> None:
+        """Tell the events of the pause, which were kept back so as not to lengthen it."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        kept, self._buffer = self._buffer, []
+        for event in kept:
+            self.publish(event)
+
+    def phase_reports(self) -> tuple[PhaseReport, ...]:
+        """Return what each phase took, in the order of the table."""
+        return tuple(
+            PhaseReport(
+                name=phase,
+                outcome=times.outcome,
+                seconds=times.window if phase is Phase.PREPARE else times.pause,
+                window_seconds=0.0 if phase is Phase.PREPARE else times.window,
+                detail=times.detail,
+            )
+            for phase in Phase
+            if (times := self._times.get(phase)) is not None
+        )
+
+    def _tell(self, event: Event, where: Where) -> None:
+        if where == "window":
+            self.publish(event)
+            return
+        self._buffer.append(event)
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(_FLUSH_AFTER_S, self.flush)
+
+
+def _overdue(phase: Phase, where: Where, deadline_s: float) -> PhaseTimeout:
+    return PhaseTimeout(
+        f"{phase} did not end within {deadline_s:g} s",
+        phase=phase,
+        found=f"still at work in the {where}",
+        expected=f"an end within {phase}_timeout_s = {deadline_s:g}",
+        do=f"make the candidate faster, or raise reload.{phase}_timeout_s",
+    )

@@ -1,0 +1,527 @@
+"""Both shapes of a module, a class and a plain file, read into one definition.
+
+A file that defines one subclass of `Module` is a class module. A file without any is a plain
+module: its public functions are calls, and the variables named in `STATE`, or annotated
+`State[...]`, are its state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from replank.errors import DefinitionError
+from replank.module import Carry, Module, State, Uses, UsesMark, When
+from replank.schema import Schema, read_schema
+
+HOOKS = frozenset({"on_start", "on_stop"})
+_MIGRATION = re.compile(r"migrate_\d+_\d+$")
+_RESERVED = frozenset({"host", "spawn", "migrations"})
+
+
+class CallKind(enum.StrEnum):
+    """How a call is run: awaited, inline, or iterated."""
+
+    ASYNC = "async"
+    SYNC = "sync"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One public method or function that handles can call."""
+
+    name: str
+    kind: CallKind
+    query: bool
+    signature: inspect.Signature
+    hints: dict[str, Any]
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One probe and when it runs."""
+
+    name: str
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """One method that runs each `period_s` seconds."""
+
+    name: str
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One other module that this one calls."""
+
+    field: str
+    module: str
+    versions: str
+    interface: type | None
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a module is: its state's shape and everything the host may call."""
+
+    name: str
+    label: str
+    shape: Literal["class", "file"]
+    owner: type[Module] | None
+    schema: Schema
+    carried: tuple[str, ...]
+    hints: dict[str, Any]
+    defaults: dict[str, Any]
+    calls: dict[str, Call]
+    checks: tuple[Check, ...]
+    timers: tuple[Timer, ...]
+    uses: tuple[Use, ...]
+    migrations: tuple[Any, ...]
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    """`migrate_1_2` and the like, by name."""
+    doc: str = ""
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of all state, snapshotted and carried."""
+        return tuple(self.hints)
+
+    def construct(self, pymodule: types.ModuleType) -> Any:
+        """Return the object that holds the state: a new instance, or the file's module itself.
+
+        Args:
+            pymodule: The loaded Python module that this definition was read from.
+
+        Raises:
+            Exception: Whatever the author's constructor raises.
+        """
+        if self.owner is None:
+            return pymodule
+        instance = self.owner.__new__(self.owner)
+        for name, value in self.fresh_defaults():
+            setattr(instance, name, value)
+        instance.__init__()  # type: ignore[misc]
+        return instance
+
+    def fresh_defaults(self) -> Iterator[tuple[str, Any]]:
+        """Yield each state field with a default of its own, never shared between instances."""
+        for name, value in self.defaults.items():
+            yield name, _own_copy(value)
+
+
+def read_definition(pymodule: types.ModuleType, name: str) -> Definition:
+    """Read a loaded Python module into a definition.
+
+    Args:
+        pymodule: The module or package, already executed.
+        name: The module's name in the host.
+
+    Raises:
+        DefinitionError: It holds no module or two, or an annotation cannot be read.
+    """
+    owners = _module_classes(pymodule)
+    if len(owners) > 1:
+        raise DefinitionError(
+            "the file holds more than one module",
+            module=name,
+            found=", ".join(f"class {owner.__name__}" for owner in owners),
+            expected="exactly one subclass of Module",
+            do="move each into a file of its own, or mark bases with `abstract = True`",
+            location=_location(owners[1]),
+        )
+    return _read_class(owners[0], name) if owners else _read_file(pymodule, name)
+
+
+def describe_definition(definition: Definition) -> dict[str, Any]:
+    """Return what a module offers as JSON-able values: the contract that versions are compared by.
+
+    Args:
+        definition: What to describe.
+    """
+    return {
+        "name": definition.name,
+        "label": definition.label,
+        "shape": definition.shape,
+        "schema": definition.schema.to_dict(),
+        "carried": list(definition.carried),
+        "calls": {name: _describe_call(call) for name, call in definition.calls.items()},
+        "checks": {check.name: check.when for check in definition.checks},
+        "timers": {timer.name: timer.period_s for timer in definition.timers},
+        "uses": {use.module: use.versions for use in definition.uses},
+        "doc": definition.doc,
+    }
+
+
+def _describe_call(call: Call) -> dict[str, Any]:
+    return {
+        "kind": call.kind.value,
+        "query": call.query,
+        "parameters": [
+            {
+                "name": parameter.name,
+                "kind": parameter.kind.name.lower(),
+                "type": _type_text(call.hints.get(parameter.name, parameter.annotation)),
+                "required": parameter.default is inspect.Parameter.empty,
+                "default": ""
+                if parameter.default is inspect.Parameter.empty
+                else repr(parameter.default)[:200],
+            }
+            for parameter in call.signature.parameters.values()
+        ],
+        "returns": _type_text(call.hints.get("return", inspect.Signature.empty)),
+    }
+
+
+def _type_text(annotation: Any) -> str:
+    """Name a type without the private module name, so that two generations can be compared."""
+    if annotation is inspect.Signature.empty:
+        return ""
+    if annotation is None or annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__qualname__
+    text = annotation if isinstance(annotation, str) else repr(annotation)
+    return re.sub(r"\b[\w.]+@\d+(\.\w+)*\.|\btyping\.", "", text)
+
+
+def _own_copy(value: Any) -> Any:
+    """Copy a class-level default: mutable containers are not shared between instances."""
+    if isinstance(value, dataclasses.Field):
+        if value.default_factory is not dataclasses.MISSING:
+            return value.default_factory()
+        return value.default
+    if type(value) in (list, dict, set, bytearray):
+        return type(value)(value)
+    if isinstance(value, _Factory):
+        return value.make()
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Factory:
+    """The default of a container field without one: a new empty container for each instance."""
+
+    make: Callable[[], Any]
+
+
+def _module_classes(pymodule: types.ModuleType) -> list[type[Module]]:
+    """Return the module classes that this file or package defines, abstract ones left out."""
+    root = pymodule.__name__.partition(".")[0]
+    found = [
+        value
+        for value in vars(pymodule).values()
+        if isinstance(value, type)
+        and issubclass(value, Module)
+        and value is not Module
+        and value.__module__.partition(".")[0] == root
+        and not value.__dict__.get("abstract", False)
+    ]
+    unique = list(dict.fromkeys(found))
+    # A base of another candidate in the same file is a helper, not a second module.
+    return [one for one in unique if not any(one is not o and issubclass(o, one) for o in unique)]
+
+
+def _location(thing: Any) -> str | None:
+    try:
+        lines = inspect.getsourcelines(thing)[1]
+        file = inspect.getsourcefile(thing) or ""
+    except (OSError, TypeError):
+        return None
+    return f"{file.rpartition('/')[2]}:{lines}"
+
+
+def _hints_of(thing: Any, name: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(thing, include_extras=True)
+    except Exception as error:
+        raise DefinitionError(
+            f"the annotations of {getattr(thing, '__qualname__', thing)} cannot be read: {error}",
+            module=name,
+            found=f"{type(error).__name__}: {error}",
+            expected="annotations whose names exist when the module is loaded",
+            do="import the named types at run time, not only under TYPE_CHECKING",
+            location=_location(thing),
+        ) from error
+
+
+def _read_class(owner: type[Module], name: str) -> Definition:
+    hints = {
+        key: hint
+        for key, hint in _hints_of(owner, name).items()
+        if typing.get_origin(hint) is not typing.ClassVar
+        and hint is not typing.ClassVar
+        and not key.startswith("_replank")
+        and key not in _RESERVED
+    }
+    values = {key: getattr(owner, key) for key in hints if hasattr(owner, key)}
+    members = [
+        (key, getattr(owner, key), inspect.getattr_static(owner, key))
+        for key in dir(owner)
+        if not key.startswith("_") and key not in _RESERVED and key not in hints
+    ]
+    functions = {key: value for key, value, _ in members if callable(value)}
+    return _assemble(
+        name=name,
+        label=owner.__replank_label__,
+        shape="class",
+        owner=owner,
+        version=owner.__replank_schema__,
+        hints=hints,
+        values=values,
+        functions={
+            key: cast("Callable[..., Any]", value)
+            for key, value, static in members
+            if inspect.isroutine(value)
+            and not isinstance(static, property)
+            and not (key in HOOKS and getattr(Module, key) is value)
+        },
+        migrations=tuple(owner.migrations),
+        migrate={k: v for k, v in functions.items() if _MIGRATION.fullmatch(k)},
+        doc=inspect.cleandoc(owner.__doc__ or "") if owner.__doc__ != Module.__doc__ else "",
+        bound=True,
+    )
+
+
+def _read_file(pymodule: types.ModuleType, name: str) -> Definition:
+    space = vars(pymodule)
+    root = pymodule.__name__.partition(".")[0]
+    hints, values = _file_state(pymodule, name)
+    functions: dict[str, Callable[..., Any]] = {
+        key: value
+        for key, value in space.items()
+        if not key.startswith("_")
+        and key not in hints
+        and inspect.isroutine(value)
+        and str(getattr(value, "__module__", "")).partition(".")[0] == root
+    }
+    migrate = {key: value for key, value in functions.items() if _MIGRATION.fullmatch(key)}
+    calls = [k for k in functions if k not in HOOKS and k not in migrate]
+    if not calls and not hints:
+        raise DefinitionError(
+            "the file holds no module",
+            module=name,
+            found="no subclass of Module, no public function and no STATE",
+            expected="one class that derives from replank.Module, or public functions",
+            do="define one; the tutorial shows both shapes",
+            location=f"{(pymodule.__file__ or name).rpartition('/')[2]}:1",
+        )
+    return _assemble(
+        name=name,
+        label=str(space.get("VERSION", space.get("__version__", "0"))),
+        shape="file",
+        owner=None,
+        version=_file_schema_number(space, name, migrate),
+        hints=hints,
+        values=values,
+        functions=functions,
+        migrations=tuple(space.get("MIGRATIONS", ())),
+        migrate=migrate,
+        doc=inspect.cleandoc(pymodule.__doc__ or ""),
+        bound=False,
+    )
+
+
+def _file_schema_number(
+    space: Mapping[str, Any], name: str, migrate: Mapping[str, Callable[..., Any]]
+) -> int:
+    """A plain file's schema number: `SCHEMA = 2`, else the highest that a migration leads to."""
+    declared = space.get("SCHEMA")
+    if declared is None:
+        return max((int(key.rpartition("_")[2]) for key in migrate), default=1)
+    if not isinstance(declared, int) or isinstance(declared, bool) or declared < 1:
+        raise DefinitionError(
+            "SCHEMA must be a whole number from 1", module=name, found=repr(declared)
+        )
+    return declared
+
+
+def _file_state(pymodule: types.ModuleType, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return hints and values of a plain file's state: STATE, `State[...]`, Carry and Uses."""
+    space = vars(pymodule)
+    annotated = _hints_of(pymodule, name)
+    declared = space.get("STATE", ())
+    if isinstance(declared, str) or not all(isinstance(one, str) for one in declared):
+        raise DefinitionError(
+            "STATE must be a tuple of names",
+            module=name,
+            found=repr(declared)[:100],
+            expected='such as STATE = ("sessions", "hits")',
+        )
+    hints: dict[str, Any] = {}
+    for key in declared:
+        if key not in space:
+            raise DefinitionError(
+                f"STATE names {key!r}, which the file does not define",
+                module=name,
+                expected=f"a module-level variable {key}",
+                do=f"define {key}, or take it out of STATE",
+            )
+        hints[key] = _unwrap(annotated.get(key, _observed(space[key])))
+    for key, hint in annotated.items():
+        if typing.get_origin(hint) in (State, Carry, Uses) or hint in (State, Carry, Uses):
+            hints[key] = _unwrap(hint)
+    for key, value in space.items():
+        if isinstance(value, UsesMark):
+            hints.setdefault(key, Uses)
+    return hints, {key: space[key] for key in hints if key in space}
+
+
+def _unwrap(hint: Any) -> Any:
+    if typing.get_origin(hint) is State:
+        return typing.get_args(hint)[0]
+    return Any if hint is State else hint
+
+
+def _observed(value: Any) -> Any:
+    """The hint of an unannotated variable: its value's own type, `Any` for None."""
+    return Any if value is None else type(value)
+
+
+def _assemble(
+    *,
+    name: str,
+    label: str,
+    shape: Literal["class", "file"],
+    owner: type[Module] | None,
+    version: int,
+    hints: dict[str, Any],
+    values: dict[str, Any],
+    functions: dict[str, Callable[..., Any]],
+    migrations: tuple[Any, ...],
+    migrate: dict[str, Callable[..., Any]],
+    doc: str,
+    bound: bool,
+) -> Definition:
+    """Sort hints into state and uses, functions into calls, checks, timers and hooks."""
+    uses = tuple(_read_uses(hints, values, name))
+    used = {use.field for use in uses}
+    state = {key: hint for key, hint in hints.items() if key not in used}
+    defaults = {
+        key: values[key] if key in values else _default_for(hint) for key, hint in state.items()
+    }
+    given = {
+        key: (value.make() if isinstance(value, _Factory) else value)
+        for key, value in defaults.items()
+        if value is not _NONE
+    }
+    schema, carried = read_schema(state, given, version=version, where=name)
+    calls: dict[str, Call] = {}
+    checks: list[Check] = []
+    timers: list[Timer] = []
+    for key, function in functions.items():
+        when = getattr(function, "__replank_check__", None)
+        period = getattr(function, "__replank_every__", None)
+        if when is None and shape == "file" and key.startswith("check_"):
+            when = "both"
+        if when is not None:
+            checks.append(Check(key, cast("When", when)))
+        elif period is not None:
+            timers.append(Timer(key, period))
+        elif key not in HOOKS and not _MIGRATION.fullmatch(key):
+            calls[key] = _read_call(key, function, name, bound=bound)
+    return Definition(
+        name=name,
+        label=label,
+        shape=shape,
+        owner=owner,
+        schema=schema,
+        carried=carried,
+        hints=state,
+        defaults={key: value for key, value in defaults.items() if value is not _NONE},
+        calls=calls,
+        checks=tuple(checks),
+        timers=tuple(timers),
+        uses=uses,
+        migrations=migrations,
+        functions={**migrate, **{key: functions[key] for key in HOOKS if key in functions}},
+        doc=doc,
+    )
+
+
+_NONE = object()
+
+
+def _default_for(hint: Any) -> Any:
+    """A state field without a default starts empty, when its type has an empty value."""
+    origin = typing.get_origin(hint) or hint
+    if origin is typing.Annotated:
+        return _default_for(typing.get_args(hint)[0])
+    if origin is Carry:
+        return None
+    if origin in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint):
+        return None
+    if isinstance(origin, type):
+        try:
+            origin()
+        except Exception:
+            return _NONE
+        return _Factory(origin)
+    return _NONE
+
+
+def _read_uses(hints: dict[str, Any], values: dict[str, Any], name: str) -> Iterator[Use]:
+    for key, hint in hints.items():
+        origin = typing.get_origin(hint) or hint
+        mark = values.get(key)
+        if origin is not Uses and not isinstance(mark, UsesMark):
+            continue
+        if not isinstance(mark, UsesMark):
+            mark = UsesMark(key)
+        args = typing.get_args(hint) if origin is Uses else ()
+        interface = args[0] if args and isinstance(args[0], type) else None
+        if mark.module == name:
+            raise DefinitionError(
+                f"{key} uses the module itself",
+                module=name,
+                do="call its own methods on self",
+            )
+        yield Use(key, mark.module, mark.versions, interface)
+
+
+def _read_call(key: str, function: Callable[..., Any], name: str, *, bound: bool) -> Call:
+    plain = inspect.unwrap(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(
+            f"the signature of {key} cannot be read: {error}", module=name
+        ) from error
+    parameters = list(signature.parameters.values())
+    if bound and not isinstance(function, types.MethodType) and parameters:
+        signature = signature.replace(parameters=parameters[1:])
+    return Call(
+        name=key,
+        kind=_kind(plain),
+        query=bool(getattr(function, "__replank_query__", False)),
+        signature=signature,
+        hints=_call_hints(plain),
+        function=function,
+    )
+
+
+def _call_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations of a call; those that cannot be resolved are left out, arguments pass untyped."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:
+        return {}
+
+
+def _kind(function: Callable[..., Any]) -> CallKind:
+    if inspect.isasyncgenfunction(function):
+        return CallKind.STREAM
+    if inspect.iscoroutinefunction(function):
+        return CallKind.ASYNC
+    return CallKind.SYNC

@@ -1,0 +1,1 @@
+"""A shop under load whose modules are replaced while it sells: `replank demo`."""

@@ -1,0 +1,1 @@
+"""Events and status records: what log, metrics, history and dashboards read."""

@@ -1,0 +1,197 @@
+"""What happened, as frozen records in the past tense, and the bus that tells everyone.
+
+Clients of every kind (log, live display, metrics, history) read these records and nothing else, so
+that they can never disagree. A record crosses a process border as one JSON object with a `type`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from replank.report import ErrorReport, Phase, PhaseOutcome, ReloadReport
+
+_logger = logging.getLogger("replank")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """Something that happened to the host or one of its modules."""
+
+    at: float = msgspec.field(default_factory=time.time)
+    """Unix seconds."""
+
+
+class HostStarted(Event, frozen=True, kw_only=True):
+    """The host serves."""
+
+    pid: int
+    modules: tuple[str, ...]
+
+
+class HostStopped(Event, frozen=True, kw_only=True):
+    """The host has stopped; nothing is in flight."""
+
+    pid: int
+
+
+class ModuleLoaded(Event, frozen=True, kw_only=True):
+    """A generation began to serve: at start, or by a reload that committed."""
+
+    name: str
+    label: str
+    digest: str
+    generation: int
+
+
+class ReloadStarted(Event, frozen=True, kw_only=True):
+    """A reload was taken up."""
+
+    id: str
+    modules: tuple[str, ...]
+    reason: str = "call"
+
+
+class PhaseStarted(Event, frozen=True, kw_only=True):
+    """A phase of a reload began."""
+
+    id: str
+    phase: Phase
+    where: str = "pause"
+    """ "window" while the old version serves, "pause" while calls wait."""
+
+
+class PhaseEnded(Event, frozen=True, kw_only=True):
+    """A phase of a reload ended."""
+
+    id: str
+    phase: Phase
+    where: str = "pause"
+    """ "window" while the old version serves, "pause" while calls wait."""
+    outcome: PhaseOutcome = PhaseOutcome.DONE
+    seconds: float = 0.0
+    detail: str = ""
+
+
+class ReloadEnded(Event, frozen=True, kw_only=True):
+    """A reload ended; its report says how."""
+
+    id: str
+    report: ReloadReport
+
+
+class GenerationRetired(Event, frozen=True, kw_only=True):
+    """A generation was taken out of memory, after the reload that replaced it."""
+
+    name: str
+    generation: int
+    seconds: float = 0.0
+    """Seconds that it took to free."""
+    detail: str = ""
+
+
+class MessageFailed(Event, frozen=True, kw_only=True):
+    """A message was handled and its call raised; it is not handled again."""
+
+    module: str
+    call: str
+    error: ErrorReport
+
+
+class TimerFailed(Event, frozen=True, kw_only=True):
+    """A timer's method raised; the timer goes on."""
+
+    module: str
+    timer: str
+    error: ErrorReport
+
+
+class Warned(Event, frozen=True, kw_only=True):
+    """Something an operator should read."""
+
+    text: str
+    module: str | None = None
+
+
+AnyEvent = (
+    HostStarted
+    | HostStopped
+    | ModuleLoaded
+    | ReloadStarted
+    | PhaseStarted
+    | PhaseEnded
+    | ReloadEnded
+    | GenerationRetired
+    | MessageFailed
+    | TimerFailed
+    | Warned
+)
+"""Every event, as a type that msgspec can read back: `msgspec.json.decode(line, type=AnyEvent)`."""
+
+PhaseEvent = PhaseStarted | PhaseEnded
+"""What `on_phase` receives."""
+
+Listener = Callable[[Event], None]
+
+
+class Bus:
+    """Tell every listener what happened, in order; one that raises is logged and stays."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        # A dict keeps order and lets one listener subscribe twice under two keys.
+        self._listeners: dict[object, Listener] = {}
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Add a listener.
+
+        Args:
+            listener: Called at once, on the publisher's thread, with each event. It must not
+                block; what it raises is logged and never reaches the reload.
+
+        Returns:
+            A function that removes the listener; calling it twice does no harm.
+        """
+        key = object()
+        self._listeners[key] = listener
+
+        def unsubscribe() -> None:
+            self._listeners.pop(key, None)
+
+        return unsubscribe
+
+    def publish(self, event: Event) -> None:
+        """Tell every listener; never raises what a listener raises.
+
+        Args:
+            event: What happened.
+        """
+        # A copy: a listener may unsubscribe itself or another while it is told.
+        for listener in tuple(self._listeners.values()):
+            try:
+                listener(event)
+            except Exception:
+                _logger.exception("a listener failed on %s", type(event).__name__)
+
+
+__all__ = [
+    "AnyEvent",
+    "Bus",
+    "Event",
+    "GenerationRetired",
+    "HostStarted",
+    "HostStopped",
+    "Listener",
+    "MessageFailed",
+    "ModuleLoaded",
+    "PhaseEnded",
+    "PhaseEvent",
+    "PhaseStarted",
+    "ReloadEnded",
+    "ReloadStarted",
+    "TimerFailed",
+    "Warned",
+]

@@ -1,0 +1,69 @@
+"""What is true now: frozen records that the CLI, the HTTP API and the metrics read."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Self
+
+import msgspec
+
+
+class Gate(enum.StrEnum):
+    """Whether new calls enter a module."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One module, as it serves now."""
+
+    name: str
+    label: str
+    """The author's own version label."""
+    digest: str
+    """Content address of the source that serves."""
+    generation: int
+    schema: int
+    gate: Gate = Gate.OPEN
+    in_flight: int = 0
+    """Calls that entered and have not left."""
+    waiting: int = 0
+    """Calls held at the closed gate."""
+    calls: int = 0
+    """Calls that entered since the host started."""
+    messages_queued: int = 0
+    messages_handled: int = 0
+    messages_failed: int = 0
+    source: str = ""
+    """Where the author keeps the module."""
+    uses: tuple[str, ...] = ()
+    started_at: str = ""
+    """When this generation began to serve: ISO 8601, UTC."""
+
+
+class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The host and all its modules, as they are now."""
+
+    pid: int
+    data_dir: str
+    started_at: str
+    """ISO 8601, UTC."""
+    modules: tuple[ModuleStatus, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain JSON-able values."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a record that `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+
+__all__ = ["Gate", "HostStatus", "ModuleStatus"]

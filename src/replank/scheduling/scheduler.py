@@ -1,0 +1,183 @@
+"""The scheduler: takes every request for a reload, runs it when its modules are free, answers it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from replank.errors import HostStopped, SelfReload
+from replank.instrumentation.events import PhaseEvent
+from replank.report import ReloadReport
+from replank.traffic.calls import live_chain
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one module goes: to a source on disk, or to a stored version."""
+
+    source: Path | None = None
+    """Path of the source; None for the module's configured one."""
+    digest: str | None = None
+    """A stored version's digest; None to read the source."""
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One request: reload these modules as one transaction."""
+
+    targets: Mapping[str, Target]
+    reason: str = "call"
+    on_phase: Callable[[PhaseEvent], None] | None = None
+    ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
+
+
+class Ticket(Awaitable[ReloadReport]):
+    """The answer to come: await it for the report.
+
+    A module may ask for its own reload from inside a call, and gets the ticket at once; waiting
+    for it there would wait for ever, and is refused at once.
+
+    Args:
+        modules: The modules that will be reloaded.
+    """
+
+    def __init__(self, modules: frozenset[str]) -> None:
+        self.modules = modules
+        self._answer: asyncio.Future[ReloadReport] = asyncio.get_running_loop().create_future()
+        self._answer.add_done_callback(_retrieve)
+
+    @property
+    def done(self) -> bool:
+        """Whether the reload has ended."""
+        return self._answer.done()
+
+    def __await__(self) -> Generator[Any, None, ReloadReport]:
+        """Wait for the report.
+
+        Raises:
+            SelfReload: The awaiting code runs inside a call of a module that is to be reloaded.
+        """
+        if not self._answer.done():
+            self._refuse_self()
+        # A caller that gives up must not cancel the reload, nor the answer that others await.
+        return asyncio.shield(self._answer).__await__()
+
+    def answer(self, report: ReloadReport) -> None:
+        """Give the report to whoever waits."""
+        if not self._answer.done():
+            self._answer.set_result(report)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits that there will be no report."""
+        if not self._answer.done():
+            self._answer.set_exception(error)
+
+    def _refuse_self(self) -> None:
+        chain = live_chain()
+        if chain is None:
+            return
+        inside = sorted({lane.gate.module for lane in chain.lanes} & self.modules)
+        if inside:
+            raise SelfReload(
+                "a call cannot wait for the reload of a module it is running in",
+                module=inside[0],
+                found=f"await of the ticket inside {inside[0]}.{chain.call}",
+                expected="the call to end first: Drain waits for it",
+                do="return from the call and look at the ticket later, or in another task",
+            )
+
+
+def _retrieve(answer: asyncio.Future[ReloadReport]) -> None:
+    """Mark an error as seen: a ticket may be thrown away."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+class ReloadScheduler:
+    """Run requests: those with a module or a tie in common one after the other, others together.
+
+    Args:
+        run: Takes a request through the phases and returns its report.
+        tied_to: Returns a set of modules with everything that uses them or that they use.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Request], Awaitable[ReloadReport]],
+        tied_to: Callable[[frozenset[str]], frozenset[str]],
+    ) -> None:
+        self._run = run
+        self._tied_to = tied_to
+        self._waiting: list[Request] = []
+        self._running: dict[Request, frozenset[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    @property
+    def running(self) -> int:
+        """How many reloads run."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their modules to be free."""
+        return len(self._waiting)
+
+    def submit(self, request: Request) -> Ticket:
+        """Take a request; returns at once.
+
+        Args:
+            request: What to reload.
+
+        Raises:
+            HostStopped: The host takes no more requests.
+        """
+        if self._stopped:
+            raise HostStopped("the host takes no more reloads", do="start it again")
+        request.ticket = Ticket(frozenset(request.targets))
+        self._waiting.append(request)
+        self._start_free()
+        return request.ticket
+
+    async def stop(self) -> None:
+        """Refuse new requests, answer those that wait, and let those that run end."""
+        self._stopped = True
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            request.ticket.fail(HostStopped("the host stopped before the reload began"))
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start_free(self) -> None:
+        """Start every request whose modules no earlier one holds or waits for."""
+        taken = frozenset[str]().union(*self._running.values())
+        still: list[Request] = []
+        for request in self._waiting:
+            names = frozenset(request.targets)
+            tied = self._tied_to(names)
+            if taken & names or any(tied & frozenset(one.targets) for one in self._running):
+                still.append(request)
+            else:
+                self._begin(request, tied)
+            taken |= tied  # an earlier one that waits keeps its place before later ones
+        self._waiting = still
+
+    def _begin(self, request: Request, tied: frozenset[str]) -> None:
+        self._running[request] = tied
+        task = asyncio.create_task(self._serve(request), name=f"reload {sorted(request.targets)}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            request.ticket.answer(await self._run(request))
+        except BaseException as error:
+            request.ticket.fail(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            del self._running[request]
+            self._start_free()

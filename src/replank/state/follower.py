@@ -1,0 +1,182 @@
+"""After a commit: the old state is kept in step with every write that the new version accepts.
+
+So a rollback in probation needs no migration of its own: it drains the few marks that are left and
+switches the table to the old records, in a time that does not grow with what was written. What
+the old version has no room for is parked in a residue and comes back with a later upgrade.
+
+    begin -> follow_slices (again and again) -> drain -> rollback -> fold_slices
+                                          \\-> stop (probation is over)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from replank.errors import InternalError
+from replank.state.kinds import Inside, Tracking, kind_of
+from replank.state.layers import MISSING, SHARDS, Layers, Steps, shards
+from replank.state.mirror import Copy, Family, Mirror
+from replank.state.residue import PARKED, Residue
+from replank.state.switch import Switch
+from replank.state.tables import FollowedTable, ReadFollowedTable
+
+LIMIT = 64
+PAUSE_S = 0.001
+
+
+class Follower:
+    """Mirror a table's new records back into old ones.
+
+    Args:
+        layers: The layers of the table, from the window that committed.
+        upgrade: Make a new record from an old one: shows what does not come back.
+        downgrade: Make the old record from a new one and the old one kept, or None.
+        residue: Where to park what the old version has no room for.
+        reads: Whether what is read counts as written.
+        classes: The classes of the new records.
+        left_out: Old records that the new version has no room for; they return in a rollback.
+        family: The followers among which objects keep their identity.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        upgrade: Callable[[Any], Any],
+        downgrade: Callable[[Any, Any], Any],
+        *,
+        residue: Residue,
+        reads: bool,
+        classes: Iterable[type],
+        left_out: Mapping[Any, Any] | None = None,
+        family: Family | None = None,
+    ) -> None:
+        self.layers = layers
+        self.residue = residue
+        self.kept = shards()
+        """The old records by key."""
+        self.ready = False
+        """Whether the fold is done, so that following and rolling back are possible."""
+        self.stopped = False
+        self.garbage: list[Any] = []
+        self._upgrade = upgrade
+        self._downgrade = downgrade
+        self._left_out = dict(left_out or {})
+        self._table = layers.table
+        self._switch: Switch | None = None
+        layers.touched = set() if reads else None
+        self.mirror = Mirror(
+            layers, self._look, self._down, self.kept, family, dropped=residue.forget
+        )
+        for cls in classes:
+            self.mirror.watch.learn(cls)
+        self.mirror.watch.start()
+
+    @staticmethod
+    def needs_reads(cls: type) -> bool:
+        """Whether changes of new values of a class can be missed when only writes are noted."""
+        kind = kind_of(cls)
+        return kind.declared is Tracking.READS or kind.inside is Inside.ATTRIBUTES
+
+    def keep(self, key: Any, new: Any, old: Any) -> None:
+        """Take over an old record that the fold displaced."""
+        if old is not MISSING:
+            self.kept[hash(key) % SHARDS][key] = old
+        self.mirror.watch.note(new, key)
+
+    def begin(self) -> None:
+        """Start following: the fold is done and the base is a plain dict of new records again."""
+        layers = self.layers
+        layers.size = dict.__len__(self._table)
+        layers.epoch += 1
+        if layers.touched is None:
+            layers.closed = True  # running iterations go on with the table itself
+            layers.enter(FollowedTable)
+        else:
+            layers.enter(ReadFollowedTable)
+        self.ready = True
+
+    def follow_slices(self) -> Copy:
+        """Bring the old records up to date in small steps; call it again while probation lasts."""
+        self._require_ready()
+        return self.mirror.catch_up_steps(LIMIT, PAUSE_S)
+
+    def take_read_keys(self) -> set[Any]:
+        """Return the keys read so far and begin a new set; see `Window.take_read_keys`."""
+        touched = self.layers.touched
+        if touched is None:
+            return set()
+        self.layers.touched = set()
+        return touched
+
+    def copy_read_slices(self, keys: set[Any]) -> Steps:
+        """Follow again what `take_read_keys` returned a grace period ago."""
+        self._require_ready()
+        return self.mirror.copy_read_steps(keys)
+
+    def marks(self) -> int:
+        """How many writes are not followed yet."""
+        return self.mirror.marks()
+
+    def drain(self) -> int:
+        """Follow what is still marked; calls wait. Return how many keys that were."""
+        self._require_ready()
+        return self.mirror.drain()
+
+    def rollback(self) -> None:
+        """Let the table show the old records again, with every write since; calls wait.
+
+        What could not go down stays in `residue`.
+        """
+        self._require_ready()
+        assert not self.mirror.marks(), "drain() comes before rollback()"
+        self.mirror.watch.stop()
+        self.layers.closed = True
+        self.layers.epoch += 1
+        self._switch = Switch(Layers(self._table))
+        back = {key: old for key, old in self._left_out.items() if key not in self._table}
+        self._switch.commit(self.kept, self.mirror.absent, back)
+        self.ready = False
+
+    def fold_slices(self) -> Steps:
+        """Bring the old records to their places after a rollback, in small steps."""
+        if self._switch is None:
+            raise InternalError("a fold follows a rollback, and there was none")
+        yield from self._switch.fold_steps()
+        self._switch.layers.leave()
+        self.stopped = True
+        self.garbage.append(self.mirror)
+
+    def stop(self) -> None:
+        """End probation: the table costs nothing again; the old records are left to be freed."""
+        if self.stopped or self._switch is not None:
+            return
+        self.mirror.watch.stop()
+        self.stopped = True
+        if self.ready:
+            self.layers.leave()
+        self.ready = False
+        self.garbage += [self.kept, self.mirror]
+
+    def _look(self, key: Any) -> Any:
+        return dict.get(self._table, key, MISSING)
+
+    def _down(self, key: Any, new: Any) -> Any:
+        old = self.kept[hash(key) % SHARDS].get(key)
+        made = self._downgrade(new, old)
+        if made is PARKED:
+            self.residue.park_record(key, new)
+            return MISSING
+        self.residue.park(key, new, self._upgrade(made))
+        return made
+
+    def _require_ready(self) -> None:
+        if not self.ready:
+            raise InternalError(
+                "the follower cannot follow now",
+                found="the fold is not done, or probation is over",
+                do="finish fold_slices() first",
+            )
+
+
+__all__ = ["PARKED", "Follower", "Residue"]

@@ -1,0 +1,118 @@
+"""Keep each module's state on disk across a stop and a start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from replank.definition import Definition
+from replank.errors import SnapshotError
+from replank.journal.journal import Journal
+from replank.journal.records import SnapshotRecord
+from replank.migration.engine import find_path, steps_of
+from replank.state.manager import Holder
+from replank.state.snapshot import read, restore, take, write
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was found on disk for a module."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    messages: tuple[Any, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class StateKeeper:
+    """Write and find durable snapshots.
+
+    Args:
+        folder: Where the snapshots lie.
+        journal: Knows which there are.
+        kept: How many to keep of each module.
+    """
+
+    def __init__(self, folder: Path, journal: Journal, *, kept: int = 3) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._kept = kept
+
+    async def save(
+        self, module: str, holder: Holder, digest: str, messages: list[Any], kind: str
+    ) -> None:
+        """Write a module's state, durable on return.
+
+        Args:
+            module: Its name.
+            holder: The generation that holds the state; nothing may be in flight in it.
+            digest: Digest of its version.
+            messages: Accepted messages that were not handled, as plain values.
+            kind: Why: "stop", "commit".
+
+        Raises:
+            SnapshotError: The state cannot be written.
+            JournalError: It was written, but not made known.
+        """
+        definition = holder.definition
+        carried = set(definition.carried)
+        values = {key: value for key, value in holder.values().items() if key not in carried}
+        snapshot = take(
+            module, values, definition.schema, label=definition.label, hints=definition.hints
+        )
+        snapshot = msgspec.structs.replace(snapshot, digest=digest, messages=tuple(messages))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{module}-{uuid4().hex[:12]}.snapshot"
+        await asyncio.to_thread(write, snapshot, path)
+        await self._journal.record_snapshot(
+            SnapshotRecord(
+                module=module,
+                path=path.name,
+                digest=digest,
+                schema_version=definition.schema.version,
+                taken_at=snapshot.taken_at,
+                kind=kind,
+            )
+        )
+        await self._prune(module)
+
+    async def load(self, module: str, holder: Holder) -> Kept:
+        """Find a module's last sound snapshot and bring it to the schema of what serves.
+
+        Args:
+            module: Its name.
+            holder: The generation that will hold the state.
+
+        Raises:
+            SchemaError: The snapshot's shape is another one and there is no path.
+            MigrationError: A step failed.
+        """
+        warnings: list[str] = []
+        for record in self._journal.latest_snapshots(module):
+            try:
+                snapshot = await asyncio.to_thread(read, self._folder / record.path)
+            except SnapshotError as error:
+                warnings.append(f"{error.what}; the snapshot before it is used")
+                continue
+            values = _fitted(snapshot.tree, snapshot.schema, holder.definition, module)
+            return Kept(values, snapshot.messages, tuple(warnings))
+        return Kept(warnings=tuple(warnings))
+
+    async def _prune(self, module: str) -> None:
+        for record in self._journal.latest_snapshots(module)[self._kept :]:
+            await self._journal.forget_snapshot(record.path)
+            with contextlib.suppress(OSError):
+                (self._folder / record.path).unlink()
+
+
+def _fitted(
+    tree: Mapping[str, Any], schema: Any, definition: Definition, module: str
+) -> dict[str, Any]:
+    migration = find_path(schema, definition.schema, steps_of(definition), module=module)
+    return restore(migration.upgrade(dict(tree)), definition.schema, hints=definition.hints)

@@ -1,0 +1,121 @@
+"""A whole state as a class-free tree, and back.
+
+`Trees` belongs to one generation: it knows its classes and keeps the functions compiled for them.
+One memo serves all fields of a state, so an object that two fields share stays one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from replank.errors import MigrationError
+from replank.plain import show, too_deep
+from replank.state.building import Mismatch
+from replank.state.freezing import Freezer
+from replank.state.names import Namespace
+from replank.state.thawing import Thawer
+
+
+class Trees:
+    """Takes values of one generation apart and puts them together.
+
+    Args:
+        hints: Resolved hint of each state field.
+        own: The generation's names; by default inferred from the classes that the hints name.
+            Needed when untyped fields (`STATE` of a plain file) hold the module's own objects.
+    """
+
+    def __init__(self, hints: Mapping[str, Any], own: Namespace | None = None) -> None:
+        self.hints = hints
+        self.own = own or Namespace.of_hints(hints.values())
+        self.freezer = Freezer(self.own)
+        self.thawer = Thawer(self.own)
+
+    def freeze(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn state values into a tree; nothing of the values is changed or shared.
+
+        Args:
+            values: The state, field by field.
+
+        Raises:
+            MigrationError: An object cannot be taken apart, or the state is nested too deeply.
+        """
+        memo: dict[int, Any] = {0: []}
+        tree: dict[str, Any] = {}
+        for name, value in values.items():
+            try:
+                tree[name] = self.freezer.walk(self.hints.get(name, Any))(value, memo)
+            except RecursionError:
+                raise too_deep() from None
+        return tree
+
+    def thaw(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """Build state values from a tree, each checked against its type.
+
+        Args:
+            tree: What `freeze` made, possibly in another generation, and migrations changed.
+
+        Returns:
+            The values of the fields that the tree holds.
+
+        Raises:
+            MigrationError: A value does not fit its type, or its class is gone.
+        """
+        memo: dict[int, Any] = {0: []}
+        values: dict[str, Any] = {}
+        for name, node in tree.items():
+            try:
+                values[name] = self.thawer.walk(self.hints.get(name, Any))(node, memo)
+            except Mismatch as error:
+                error.at(name)
+                raise mismatch_error(error) from None
+            except RecursionError:
+                raise too_deep() from None
+        return values
+
+
+def mismatch_error(error: Mismatch) -> MigrationError:
+    """Say a mismatch with its whole path.
+
+    Args:
+        error: The signal, with every place it came through.
+    """
+    why = f" ({error.why})" if error.why else ""
+    return MigrationError(
+        f"the state does not fit its type at {error.path or 'its root'}{why}",
+        found=f"{show(error.found)} ({type(error.found).__qualname__})",
+        expected=error.expected,
+        do="write a step that converts the value, or widen the type",
+    )
+
+
+def freeze(value: Any, hint: Any = Any, *, own: Namespace | None = None) -> Any:
+    """Turn one value into a tree.
+
+    Args:
+        value: Any state value.
+        hint: Its type.
+        own: The names of the generation it belongs to.
+
+    Raises:
+        MigrationError: See `Trees.freeze`.
+    """
+    return Trees({"value": hint}, own).freeze({"value": value})["value"]
+
+
+def thaw(node: Any, hint: Any = Any, *, own: Namespace | None = None) -> Any:
+    """Build one value from a tree.
+
+    Args:
+        node: What `freeze` made.
+        hint: The type to build.
+        own: The names of the generation to build for.
+
+    Raises:
+        MigrationError: See `Trees.thaw`.
+    """
+    return Trees({"value": hint}, own).thaw({"value": node})["value"]
+
+
+__all__ = ["Trees", "freeze", "mismatch_error", "thaw"]

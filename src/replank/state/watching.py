@@ -1,0 +1,238 @@
+"""What notes changes of the values themselves: barriers on their classes, and who holds them.
+
+A barrier is a `__setattr__` (and `__delattr__`) put on the class for the window and taken off
+again: 9 ns a write before, some 250 ns in the window, 9 ns after. It is shared by all windows that
+watch the class and counted. While migration code runs the barriers are quiet, or every record
+that a round-trip check builds would count as written by the users.
+
+What a barrier does not see: `object.__setattr__(value, ...)`, `vars(value)[...] = ...` and C code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from replank.state.kinds import Inside, Kind, Tracking, kind_of
+from replank.state.layers import MISSING, SHARDS, shards
+
+Sink = dict[int, Any]
+"""Objects written, by id; it holds them, so that no id is given twice."""
+
+
+class _Gate:
+    """How many pieces of migration code run just now: above zero the barriers are quiet."""
+
+    __slots__ = ("depth",)
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+
+_gate: Final = _Gate()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the barriers from noting what is done inside; never await in it."""
+    _gate.depth += 1
+    try:
+        yield
+    finally:
+        _gate.depth -= 1
+
+
+class ClassBarrier:
+    """The barrier on one class, for as many sinks as watch it."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+        self.sinks: list[Sink] = []
+        self._own = {
+            name: cls.__dict__[name]
+            for name in ("__setattr__", "__delattr__")
+            if name in cls.__dict__
+        }
+
+    def install(self) -> None:
+        """Put the hooks on the class."""
+        # The inherited ones: a msgspec Struct refuses object.__setattr__.
+        set_before: Any = self.cls.__setattr__
+        delete_before: Any = self.cls.__delattr__
+        sinks, gate = self.sinks, _gate
+
+        def __setattr__(self: Any, name: str, value: Any) -> None:
+            if not gate.depth:
+                for sink in sinks:
+                    sink[id(self)] = self
+            set_before(self, name, value)
+
+        def __delattr__(self: Any, name: str) -> None:
+            if not gate.depth:
+                for sink in sinks:
+                    sink[id(self)] = self
+            delete_before(self, name)
+
+        setattr(self.cls, "__setattr__", __setattr__)  # noqa: B010  # mypy: assigning a method
+        setattr(self.cls, "__delattr__", __delattr__)  # noqa: B010
+
+    def remove(self) -> None:
+        """Take the hooks off again: the class is as it was."""
+        for name in ("__setattr__", "__delattr__"):
+            if name in self._own:
+                setattr(self.cls, name, self._own[name])
+            else:
+                delattr(self.cls, name)
+
+
+_barriers: dict[type, ClassBarrier] = {}
+"""Process-wide, for classes are: the barriers that are installed now."""
+
+
+def watch_class(cls: type, sink: Sink) -> None:
+    """Have the writes to objects of a class noted in a sink."""
+    barrier = _barriers.get(cls)
+    if barrier is None:
+        barrier = ClassBarrier(cls)
+        barrier.install()
+        _barriers[cls] = barrier
+    barrier.sinks.append(sink)
+
+
+def unwatch_class(cls: type, sink: Sink) -> None:
+    """End `watch_class`; the last one takes the barrier off the class."""
+    barrier = _barriers[cls]
+    barrier.sinks[:] = [other for other in barrier.sinks if other is not sink]
+    if not barrier.sinks:
+        del _barriers[cls]
+        barrier.remove()
+
+
+def watched_classes() -> tuple[type, ...]:
+    """Return the classes that carry a barrier now; empty when no reload runs."""
+    return tuple(_barriers)
+
+
+class _Keys(list[Any]):
+    """Several keys in the place of one."""
+
+
+class Places:
+    """Under which keys an object is found, in many small dicts by id.
+
+    An entry may be out of date: ask what is under the key now before using it.
+    """
+
+    __slots__ = ("_shards",)
+
+    def __init__(self) -> None:
+        self._shards = shards()
+
+    def add(self, value: Any, key: Any) -> bool:
+        """Note a key; return whether the object was known under another one."""
+        number = id(value)
+        shard = self._shards[(number >> 4) % SHARDS]
+        known = shard.get(number, MISSING)
+        if known is MISSING:
+            shard[number] = key
+            return False
+        if known is key:
+            return False
+        if type(known) is not _Keys:
+            if known == key:
+                return False
+            shard[number] = _Keys((known, key))
+            return True
+        if key not in known:
+            known.append(key)
+        return True
+
+    def keys(self, value: Any) -> tuple[Any, ...]:
+        """Return the keys noted for an object."""
+        number = id(value)
+        known = self._shards[(number >> 4) % SHARDS].get(number, MISSING)
+        if known is MISSING:
+            return ()
+        return tuple(known) if type(known) is _Keys else (known,)
+
+    def clear_steps(self) -> Iterator[None]:
+        """Forget everything, a small dict at a time."""
+        for shard in self._shards:
+            shard.clear()
+            yield
+
+
+class Watch:
+    """All that is noticed about the values of one table, and where they are in it."""
+
+    def __init__(self) -> None:
+        self.written: Sink = {}
+        self.places = Places()
+        self.parts = Places()
+        self.blind: Kind | None = None
+        """A kind met that cannot be watched by its writes; the table's reads must be noted."""
+        self.shared_parts = 0
+        """Parts (records inside records) that were met under more than one key."""
+        self.on = False
+        self._kinds: dict[type, Kind] = {}
+        self._classes: list[type] = []
+
+    def start(self) -> None:
+        """Note writes from now on."""
+        self.on = True
+        for cls in self._classes:
+            watch_class(cls, self.written)
+
+    def stop(self) -> None:
+        """Take this watch off all classes; it can be started again."""
+        if self.on:
+            self.on = False
+            for cls in self._classes:
+                unwatch_class(cls, self.written)
+        self.written.clear()
+
+    def learn(self, cls: type) -> Kind:
+        """Look at a class for the first time, and put the barrier on it."""
+        kind = self._kinds[cls] = kind_of(cls)
+        if kind.own is Tracking.READS:
+            self.blind = kind
+        elif kind.own is Tracking.WRITES:
+            self._classes.append(cls)
+            if self.on:
+                watch_class(cls, self.written)
+        return kind
+
+    def note(self, value: Any, key: Any) -> bool:
+        """Remember that a value is under a key; called before it is read for copying.
+
+        Returns:
+            Whether the same object was seen under another key. Values that cannot change have no
+            identity worth keeping and are never the same.
+        """
+        cls = type(value)
+        kind = self._kinds.get(cls) or self.learn(cls)
+        if kind.inside is not Inside.NOTHING:
+            self._note_parts(value, key, kind)
+        return kind.own is not Tracking.FROZEN and self.places.add(value, key)
+
+    def _note_parts(self, value: Any, key: Any, kind: Kind) -> None:
+        """Remember whose parts the objects inside a value are; cycles end at the second visit."""
+        seen = {id(value)}
+        waiting = [(value, kind)]
+        while waiting:
+            owner, owner_kind = waiting.pop()
+            for part in owner_kind.parts(owner):
+                cls = type(part)
+                part_kind = self._kinds.get(cls) or self.learn(cls)
+                if part_kind.atom or id(part) in seen:
+                    continue
+                seen.add(id(part))
+                if part_kind.own is not Tracking.FROZEN and self.parts.add(part, key):
+                    self.shared_parts += 1
+                if part_kind.inside is not Inside.NOTHING:
+                    waiting.append((part, part_kind))
+
+    def owners(self, part: Any) -> tuple[Any, ...]:
+        """Return the keys whose values hold a written object inside."""
+        return self.parts.keys(part)

@@ -1,0 +1,277 @@
+"""The window of one table: its records are copied and migrated while the old version serves.
+
+    open -> copy_slices (may be repeated) -> finish -> commit -> fold_slices -> closed
+      \\______________ abandon ______________/   \\__ undo __/
+
+`finish` and `commit` are all that happens while calls wait: the records written last, and one class
+switch. Everything before them can be abandoned without a trace, `commit` can be undone until the
+fold begins; after that the way back is the follower's rollback.
+
+The caller waits one grace period between `open` and `copy_slices`: until every call that ran when
+the window opened has ended. Such a call may hold records that it got when nothing was noted.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from replank.errors import InternalError, UsageError
+from replank.state.follower import PARKED, Follower, Residue
+from replank.state.kinds import Tracking, classify
+from replank.state.layers import MISSING, Layers, Steps, shards
+from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
+from replank.state.switch import Switch
+from replank.state.tables import CopyingTable
+from replank.table import Table
+
+Upgrade = Callable[[Any], Any]
+Downgrade = Callable[[Any, Any], Any]
+
+LIMIT = 64
+"""Marks that are left for the pause in any case: about 0.2 ms."""
+
+PAUSE_S = 0.001
+
+
+class WindowState(enum.StrEnum):
+    """Where a window stands."""
+
+    NEW = "new"
+    OPEN = "open"
+    COMMITTED = "committed"
+    FOLDING = "folding"
+    CLOSED = "closed"
+
+
+class Window:
+    """Copy one table into the other version's values, and switch it to them.
+
+    Args:
+        table: The table; it stays the same object before, during and after.
+        upgrade: Make the new record from an old one, without touching the old; or return `PARKED`
+            to leave it out (it returns in a rollback). It runs for each record, and again for
+            those written meanwhile.
+        downgrade: Make the old record from a new one and the old one kept, or None; return
+            `PARKED` when the old version has no room for it. Without it there is no follower.
+        old_type: Annotated type of the old values; unknown types are looked at as they come.
+        new_type: The same of the new values.
+        residue: What an earlier rollback parked; merged into the new records.
+        family: Windows among which objects keep their identity: those of one module.
+        limit: Marks that may be left for the pause in any case.
+        pause_s: What the marks that are left may take in the pause, in seconds.
+    """
+
+    def __init__(
+        self,
+        table: Table[Any, Any],
+        upgrade: Upgrade,
+        *,
+        downgrade: Downgrade | None = None,
+        old_type: Any = None,
+        new_type: Any = None,
+        residue: Residue | None = None,
+        family: Family | None = None,
+        limit: int = LIMIT,
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        self.table = table
+        self.state = WindowState.NEW
+        self.residue = Residue() if residue is None else residue
+        self.follower: Follower | None = None
+        self.garbage: list[Any] = []
+        """What is left to free, in slices (`collector.release_in_slices`)."""
+        self._upgrade = upgrade
+        self._downgrade = downgrade
+        self._old_type = old_type
+        self._new_type = new_type
+        self._family = family
+        self._limit = limit
+        self._pause_s = pause_s
+        self._made: set[type] = set()
+        self._walked = False
+        self._reads = False
+
+    def open(self) -> None:
+        """Put up the barriers: from here on every write is noted.
+
+        Raises:
+            UsageError: Another window or a follower is at work on the table.
+        """
+        if type(self.table).__replank_steady__ is not None and hasattr(self.table, "_layers"):
+            raise UsageError(
+                "the table is still part of another reload",
+                do="end that reload's probation first",
+            )
+        self._require(WindowState.NEW)
+        self.layers = Layers(self.table)
+        if self._old_type is not None and classify(self._old_type) is Tracking.READS:
+            self.layers.touched = set()
+        self.mirror = Mirror(
+            self.layers, self.layers.current, self._convert, shards(), self._family
+        )
+        self.switch = Switch(self.layers)
+        self.layers.enter(CopyingTable)
+        self._walked = False
+        self.mirror.watch.start()
+        for key in self.table:  # one value teaches the most common class before the grace period
+            self.mirror.watch.note(self.layers.current(key), key)
+            break
+        self.state = WindowState.OPEN
+
+    def copy_slices(self) -> Copy:
+        """Copy and migrate in small steps; the first time everything, then what was written.
+
+        Returns:
+            Whether the pause can begin, as the generator's value. `finish` is allowed in any case;
+            `predicted_pause_s` tells what it takes.
+        """
+        self._require(WindowState.OPEN)
+        if not self._walked:
+            outcome = yield from self.mirror.walk_steps(dict.items(self.table))
+            if outcome is not CopyOutcome.READY:
+                return outcome
+            self._walked = True
+        return (yield from self.mirror.catch_up_steps(self._limit, self._pause_s))
+
+    def note_reads(self) -> None:
+        """Count what is read as written from now on; wait a grace period, then copy again."""
+        self._require(WindowState.OPEN)
+        if self.layers.touched is None:
+            self.layers.touched = set()
+        self._walked = False
+
+    def take_read_keys(self) -> set[Any]:
+        """Return the keys read so far and begin a new set.
+
+        Wait a grace period, then give them to `copy_read_slices`: nobody holds their values any
+        more, unless they were read again.
+        """
+        self._require(WindowState.OPEN)
+        touched = self.layers.touched
+        if touched is None:
+            return set()
+        self.layers.touched = set()
+        return touched
+
+    def copy_read_slices(self, keys: set[Any]) -> Steps:
+        """Copy again what `take_read_keys` returned a grace period ago."""
+        return self.mirror.copy_read_steps(keys)
+
+    def finish(self) -> int:
+        """Copy what is still marked; calls wait. Return how many keys that were."""
+        self._require(WindowState.OPEN)
+        if not self._walked:
+            for _ in self.mirror.walk_steps(dict.items(self.table)):
+                pass
+            self._walked = True
+        return self.mirror.drain()
+
+    def commit(self) -> None:
+        """Let the table show the new records; calls wait, and the journal decides."""
+        self._require(WindowState.OPEN)
+        assert self._walked, "finish() comes before commit()"
+        assert not self.mirror.marks(), "nothing may be written between finish() and commit()"
+        self.mirror.watch.stop()
+        self._reads = self.layers.touched is not None
+        self.layers.touched = None
+        extra = {
+            key: value
+            for key, value in self.residue.new_records(self._made)
+            if self.layers.current(key) is MISSING
+        }
+        left_out = {key: self.layers.current(key) for key in self.mirror.absent}
+        self.switch.commit(self.mirror.target, left_out, extra)
+        if self._downgrade is not None:
+            self.follower = Follower(
+                self.layers,
+                self._upgrade,
+                self._downgrade,
+                residue=self.residue,
+                reads=self._new_reads(),
+                classes=self._made,
+                left_out=left_out,
+                family=None if self._family is None else self._family.back(),
+            )
+        self.state = WindowState.COMMITTED
+
+    def undo(self) -> None:
+        """Take the commit back: the old records show again, with every write up to it."""
+        self._require(WindowState.COMMITTED)
+        if self.follower is not None:
+            self.follower.stop()
+            self.follower = None
+        self.switch.undo()
+        self.layers.touched = set() if self._reads else None
+        self.mirror.watch.start()
+        self.state = WindowState.OPEN
+
+    def fold_slices(self) -> Steps:
+        """Bring the new records to their places in small steps, while the new version serves.
+
+        Afterwards the table is a plain one again, or the follower's when there is one.
+        """
+        if self.state is not WindowState.FOLDING:
+            self._require(WindowState.COMMITTED)
+        self.state = WindowState.FOLDING
+        follower = self.follower
+        yield from self.switch.fold_steps(follower.keep if follower is not None else None)
+        if follower is not None:
+            follower.begin()
+        else:
+            self.layers.leave()
+        self.garbage.append(self.mirror)
+        self.state = WindowState.CLOSED
+
+    def abandon(self) -> None:
+        """Put everything back as it was before the window, at any point before the fold.
+
+        The copy made so far is left in `garbage`, to be freed in slices.
+
+        Raises:
+            InternalError: Folding has begun: the way back is the follower's rollback.
+        """
+        if self.state in (WindowState.NEW, WindowState.CLOSED):
+            return
+        if self.state is WindowState.COMMITTED:
+            self.undo()
+        self._require(WindowState.OPEN)
+        self.mirror.watch.stop()
+        for _ in self.layers.settle_steps():
+            pass
+        self.layers.leave()
+        self.garbage.append(self.mirror)
+        self.state = WindowState.CLOSED
+
+    def counterpart(self, old: Any) -> Any:
+        """Return what an old record became, or None when it is not in this table.
+
+        For state outside the table that refers to the same record.
+        """
+        for key in self.mirror.watch.places.keys(old):
+            if self.layers.current(key) is old:
+                return self.mirror.target[hash(key) % len(self.mirror.target)].get(key)
+        return None
+
+    def _convert(self, key: Any, old: Any) -> Any:
+        new = self._upgrade(old)
+        if new is PARKED:
+            return MISSING
+        if self.residue:
+            new = self.residue.merge(key, new)
+        self._made.add(type(new))
+        return new
+
+    def _new_reads(self) -> bool:
+        if self._new_type is not None:
+            return classify(self._new_type) is Tracking.READS
+        return any(Follower.needs_reads(cls) for cls in self._made)
+
+    def _require(self, state: WindowState) -> None:
+        if self.state is not state:
+            raise InternalError(
+                "a step of a table's window came out of order",
+                found=f"the window is {self.state}",
+                expected=f"it is {state}",
+            )

@@ -1,0 +1,1 @@
+"""Traffic: the gate of each module, the calls in flight and waiting, and the messages."""

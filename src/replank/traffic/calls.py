@@ -1,0 +1,155 @@
+"""Call chains: a call from outside and all the calls it makes in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from replank.traffic.gate import Lane
+
+_STACK_DEPTH_MAX = 50
+
+
+class Chain:
+    """One call from outside with all the calls it makes in turn; it carries its own admission.
+
+    Args:
+        lane: The lane it enters first.
+        call: Name of its outermost call.
+    """
+
+    __slots__ = ("_token", "alive", "call", "lanes", "started_at")
+
+    def __init__(self, lane: Lane, call: str) -> None:
+        self.call = call
+        self.lanes = [lane]
+        self.alive = True
+        self.started_at = perf_counter()
+        self._token: contextvars.Token[Chain | None] | None = None
+        lane.chains.add(self)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether some drain waits for this chain: it must be let through to its end."""
+        return any(lane.on_empty is not None for lane in self.lanes)
+
+    def begin(self) -> Chain:
+        """Make this the chain of the running task, so that nested calls find it."""
+        self._token = chain_var.set(self)
+        return self
+
+    def touch(self, lane: Lane) -> None:
+        """Be in flight in this lane too, until the outermost call ends."""
+        if self.alive and lane not in self.lanes:
+            self.lanes.append(lane)
+            lane.chains.add(self)
+
+    def leave(self) -> None:
+        """End the call: note how long it took, and be in flight nowhere."""
+        took = perf_counter() - self.started_at
+        gate = self.lanes[0].gate
+        if took > gate.longest_call_s:  # noqa: PLR1730 - max() costs three times as much
+            gate.longest_call_s = took
+        self.end()
+
+    def end(self) -> None:
+        """Be in flight nowhere."""
+        self.alive = False
+        if self._token is not None:
+            chain_var.reset(self._token)
+            self._token = None
+        for lane in self.lanes:
+            lane.forget(self)
+
+
+chain_var: contextvars.ContextVar[Chain | None] = contextvars.ContextVar(
+    "replank_chain", default=None
+)
+
+
+def live_chain() -> Chain | None:
+    """Return the chain that the running code belongs to, if it has not ended."""
+    chain = chain_var.get()
+    return chain if chain is not None and chain.alive else None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One call that kept a drain from ending."""
+
+    module: str
+    call: str
+    age_s: float
+    stack: tuple[str, ...]
+    """Where it stands, outermost first: "ledger.py:12 in deposit"."""
+    task: asyncio.Task[Any] | None
+
+    def __str__(self) -> str:
+        where = f", at {self.stack[-1]}" if self.stack else ""
+        return f"{self.module}.{self.call} ({self.age_s:.2f} s{where})"
+
+
+def find_blockers(lanes: Iterable[Lane]) -> tuple[Blocker, ...]:
+    """Name the chains in flight in these lanes, how old they are and where they stand.
+
+    Nothing is recorded per call for this: the tasks' own frames are searched, only when asked.
+
+    Args:
+        lanes: The lanes that are being drained.
+    """
+    chains = {chain for lane in lanes for chain in lane.chains}
+    frames = _frames_by_chain(chains)
+    now = perf_counter()
+    blockers = []
+    for chain in sorted(chains, key=lambda one: one.started_at):
+        task, stack = frames.get(id(chain), (None, ()))
+        blockers.append(
+            Blocker(
+                module=chain.lanes[0].gate.module,
+                call=chain.call,
+                age_s=now - chain.started_at,
+                stack=stack,
+                task=task,
+            )
+        )
+    return tuple(blockers)
+
+
+def _frames_by_chain(
+    chains: set[Chain],
+) -> dict[int, tuple[asyncio.Task[Any], tuple[str, ...]]]:
+    wanted = {id(chain) for chain in chains}
+    found: dict[int, tuple[asyncio.Task[Any], tuple[str, ...]]] = {}
+    for task in asyncio.all_tasks():
+        frames = _stack_of(task)
+        for depth, frame in enumerate(frames):
+            for value in list(frame.f_locals.values()):
+                if id(value) in wanted and id(value) not in found:
+                    found[id(value)] = (task, tuple(map(_place, frames[depth:])))
+    return found
+
+
+def _stack_of(task: asyncio.Task[Any]) -> list[FrameType]:
+    """Return the frames of a suspended task from outermost to innermost, through every await."""
+    frames: list[FrameType] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None and len(frames) < _STACK_DEPTH_MAX:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is None:
+            break
+        frames.append(frame)
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return frames
+
+
+def _place(frame: FrameType) -> str:
+    summary = traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    name = summary.name.removeprefix("_replank_entry_")
+    return f"{summary.filename.rpartition('/')[2]}:{summary.lineno} in {name}"

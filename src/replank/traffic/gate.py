@@ -1,0 +1,382 @@
+"""The gate of one module, and the lanes through which calls reach its generations.
+
+The theory, in five rules:
+
+1. Each generation has a *lane*; a call enters a generation through its lane. The lane's `open` is
+   the one attribute that the hot path tests; it is true only for the current generation of a module
+   whose gate is open.
+2. A *chain* is a call from outside with all the calls it makes in turn. A chain that has touched a
+   lane is in flight there until its outermost call ends, so a call sees one epoch of every module.
+3. While a lane is *draining*, a chain that some drain already waits for may still enter it: were it
+   to wait, the drain would wait for it, and it for the drain.
+4. Once a lane is *quiet*, nothing enters until the gate opens again, for a new lane or for the same.
+5. Calls that wait are released in the order of their arrival, and nothing overtakes them: the lane
+   opens for all only when the last one has started.
+
+Everything here runs on the host's event loop; no lock is needed, and none is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from replank.errors import HostStopped, Overloaded, UnknownCall
+from replank.traffic.calls import Chain, chain_var, live_chain
+
+_RELEASE_ROUNDS_MAX = 1_000
+
+
+class LaneState(enum.StrEnum):
+    """Where a generation's lane stands."""
+
+    PREPARED = "prepared"
+    OPEN = "open"
+    DRAINING = "draining"
+    QUIET = "quiet"
+    RETIRED = "retired"
+
+
+class Lane:
+    """The way into one generation.
+
+    Attributes:
+        open: Whether calls enter without a second look; the hot path tests only this.
+        calls: How many calls have entered.
+        chains: The chains in flight here.
+        entries: What a handle calls, by call name: counts and admits, then runs the method.
+        methods: The bare methods, by call name: for calls that have been admitted already.
+    """
+
+    __slots__ = (
+        "calls",
+        "chains",
+        "entries",
+        "gate",
+        "generation",
+        "methods",
+        "on_empty",
+        "open",
+        "state",
+    )
+
+    def __init__(self, gate: Gate, generation: int) -> None:
+        self.gate = gate
+        self.generation = generation
+        self.open = False
+        self.state = LaneState.PREPARED
+        self.calls = 0
+        self.chains: set[Chain] = set()
+        self.entries: dict[str, Callable[..., Any]] = {}
+        self.methods: dict[str, Callable[..., Any]] = {}
+        self.on_empty: Callable[[], None] | None = None
+
+    def enter(self, call: str) -> Chain | None:
+        """Count a suspending call in; the lane is open or the call has been admitted.
+
+        Args:
+            call: Name of the call.
+
+        Returns:
+            A new chain that must be left, or None when the call belongs to a chain already.
+        """
+        self.calls += 1
+        chain = chain_var.get()
+        if chain is not None and chain.alive:
+            chain.touch(self)
+            return None
+        return Chain(self, call).begin()
+
+    async def detour(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Take a call that found the lane not open: let its chain through, or have it wait.
+
+        Args:
+            call: Name of the call.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            Overloaded: Too many calls wait already.
+            HostStopped: The host takes no more calls.
+            UnknownCall: The version that serves after the wait has no such call.
+        """
+        chain = live_chain()
+        lane = self.gate.lane_for(chain, self)
+        if lane is None:
+            return await self.gate.wait_and_run(call, args, kwargs)
+        assert chain is not None
+        chain.touch(lane)
+        lane.calls += 1
+        return await _finish(lane.methods[call](*args, **kwargs))
+
+    def forget(self, chain: Chain) -> None:
+        """Count a chain out; tells the drain when it was the last."""
+        self.chains.discard(chain)
+        if not self.chains and self.on_empty is not None:
+            self.on_empty()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """One call held at the closed gate."""
+
+    call: str
+    chain: Chain | None
+    released: asyncio.Future[Chain | None]
+    arrived_at: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a closed gate held, from close to open."""
+
+    calls: int
+    longest_wait_s: float
+    closed_s: float
+
+
+@dataclass(slots=True)
+class _Hold:
+    closed_at: float
+    calls: int = 0
+    longest_wait_s: float = 0.0
+
+
+class Gate:
+    """Whether new calls enter a module, and the calls that wait while they do not.
+
+    Args:
+        module: Name of the module.
+        waiting_max: How many calls may wait at the closed gate before new ones are refused.
+    """
+
+    def __init__(self, module: str, *, waiting_max: int = 10_000) -> None:
+        self.module = module
+        self.waiting_max = waiting_max
+        self.lane = Lane(self, 0)
+        self.refused = 0
+        self.longest_call_s = 0.0
+        self._calls_before = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._hold: _Hold | None = None
+        self._opened = asyncio.Event()
+        self._stopped: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new calls enter."""
+        return self.lane.open
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many call chains are in flight in the lane that serves."""
+        return len(self.lane.chains)
+
+    @property
+    def calls(self) -> int:
+        """How many calls have entered, in all generations."""
+        return self._calls_before + self.lane.calls
+
+    def close(self) -> None:
+        """Let no new chain in; those in flight go on."""
+        assert self._hold is None, f"the gate of {self.module} is closed twice"
+        self._hold = _Hold(perf_counter())
+        self.lane.open = False
+        self.lane.state = LaneState.DRAINING
+        self._opened.clear()
+
+    def quiet(self) -> None:
+        """Note that nothing is in flight: from here on not even a chain in flight elsewhere enters."""
+        assert self._hold is not None, f"the gate of {self.module} is not closed"
+        self.lane.state = LaneState.QUIET
+
+    def reopen(self, lane: Lane | None = None) -> Held:
+        """Release the waiting calls in order of arrival, then open for all.
+
+        Args:
+            lane: The lane of the generation that serves from now on; None for the same as before.
+
+        Returns:
+            What was held and how long.
+        """
+        hold = self._hold
+        assert hold is not None, f"the gate of {self.module} is not closed"
+        self._hold = None
+        if lane is not None and lane is not self.lane:
+            self.lane.state = LaneState.RETIRED
+            self._calls_before += self.lane.calls
+            self.lane = lane
+        self.lane.state = LaneState.OPEN
+        now = perf_counter()
+        for waiting in self._waiting:
+            hold.longest_wait_s = max(hold.longest_wait_s, now - waiting.arrived_at)
+        self._release(_RELEASE_ROUNDS_MAX)
+        return Held(hold.calls, hold.longest_wait_s, now - hold.closed_at)
+
+    def first_open(self, lane: Lane) -> None:
+        """Open for the first generation."""
+        self.lane = lane
+        lane.state = LaneState.OPEN
+        self._release(0)
+
+    def stop(self, reason: str) -> None:
+        """Refuse every call that waits and every later one.
+
+        Args:
+            reason: Why, for the caller.
+        """
+        self._stopped = reason
+        self.lane.open = False
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.released.done():
+                waiting.released.set_exception(self._stopping())
+        self._opened.set()
+
+    async def opened(self) -> None:
+        """Return when the gate is open, at once when it is."""
+        while not self.lane.open:
+            if self._stopped is not None:
+                raise self._stopping()
+            await self._opened.wait()
+
+    def lane_for(self, chain: Chain | None, asked: Lane) -> Lane | None:
+        """Return the lane that a chain may enter although it is not open, or None if it must wait.
+
+        Args:
+            chain: The live chain of the call, if it has one.
+            asked: The lane that the call came by.
+        """
+        if chain is None:
+            return None
+        for touched in chain.lanes:
+            if touched.gate is self:
+                return touched
+        lane = asked if asked.state is not LaneState.RETIRED else self.lane
+        if lane.state is LaneState.DRAINING and chain.awaited:
+            return lane
+        return None
+
+    async def wait_and_run(
+        self, call: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Hold a call while the gate is closed, then run it on the generation that serves.
+
+        A caller that is cancelled or gives up is taken out; its call is never run.
+        """
+        if self.lane.open:  # a stale reference to a retired generation: no wait, today's entry
+            return await self._entry(call)(*args, **kwargs)
+        chain = await self._wait(call)
+        lane = self.lane
+        try:
+            method = self._method(call)
+            lane.calls += 1
+            if chain is None:
+                return await _finish(method(*args, **kwargs))
+            chain.begin()
+            return await _finish(method(*args, **kwargs))
+        finally:
+            if chain is not None:
+                chain.leave()
+
+    async def _wait(self, call: str) -> Chain | None:
+        """Wait for the gate; returns the new chain, already counted as in flight, or None."""
+        if self._stopped is not None:
+            raise self._stopping()
+        if len(self._waiting) >= self.waiting_max:
+            self.refused += 1
+            raise Overloaded(
+                "too many calls wait for this module",
+                module=self.module,
+                found=f"{len(self._waiting)} waiting",
+                expected=f"at most {self.waiting_max}",
+                do="try again shortly, or raise max_waiting in the module's configuration",
+            )
+        waiting = _Waiting(call, live_chain(), asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._hold is not None:
+            self._hold.calls += 1
+        try:
+            return await waiting.released
+        except asyncio.CancelledError:
+            self._give_up(waiting)
+            raise
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Take out a call whose caller no longer waits; also one released but not yet started."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+        elif not waiting.released.cancelled() and waiting.released.exception() is None:
+            chain = waiting.released.result()
+            if chain is not None:
+                chain.leave()
+        if self._hold is not None:
+            waited = perf_counter() - waiting.arrived_at
+            self._hold.longest_wait_s = max(self._hold.longest_wait_s, waited)
+
+    def _release(self, rounds: int) -> None:
+        """Start every waiting call, then look again after they have started; open when none came."""
+        if self._hold is not None or self._stopped is not None:
+            return  # closed again meanwhile: what arrived since waits for the next opening
+        if not self._waiting or rounds == 0:
+            self._admit_all()
+            self.lane.open = True
+            self._opened.set()
+            return
+        self._admit_all()
+        asyncio.get_running_loop().call_soon(self._release, rounds - 1)
+
+    def _admit_all(self) -> None:
+        """Count each waiting call in before it runs, so that a drain that starts now waits for it."""
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if waiting.released.done():
+                continue
+            chain = waiting.chain
+            if chain is not None and chain.alive:
+                chain.touch(self.lane)
+                waiting.released.set_result(None)
+            else:
+                waiting.released.set_result(Chain(self.lane, waiting.call))
+
+    def _entry(self, call: str) -> Callable[..., Any]:
+        return self._lookup(self.lane.entries, call)
+
+    def _method(self, call: str) -> Callable[..., Any]:
+        return self._lookup(self.lane.methods, call)
+
+    def _lookup(self, table: dict[str, Callable[..., Any]], call: str) -> Callable[..., Any]:
+        try:
+            return table[call]
+        except KeyError:
+            raise UnknownCall(
+                f"the version that serves has no call {call!r}",
+                module=self.module,
+                found=call,
+                expected=", ".join(sorted(table)) or "no calls at all",
+                serves=f"generation {self.lane.generation}",
+            ) from None
+
+    def _stopping(self) -> HostStopped:
+        return HostStopped(
+            f"the host takes no more calls: {self._stopped}",
+            module=self.module,
+            do="call again when the host has started",
+        )
+
+
+async def _finish(result: Any) -> Any:
+    """Return what a method returned, awaited when it is a coroutine function's."""
+    if asyncio.iscoroutine(result):
+        return await result
+    return result

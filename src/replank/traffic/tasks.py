@@ -1,0 +1,138 @@
+"""Timers and tasks of a module: stopped with a generation, gone on with the next; never two."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from replank.traffic.gate import Lane
+
+_STOP_GRACE_S = 1.0
+
+
+@dataclass(slots=True)
+class _Timer:
+    period_s: float
+    due_at: float
+    """Loop time of the next start."""
+
+
+class Tasks:
+    """What runs in one module beside its calls: its timers and the tasks it spawned.
+
+    One object serves a module through all its generations, so that a timer keeps its time table
+    and a spawned method is started again exactly once, in whichever generation serves.
+
+    Args:
+        on_failure: Called with the name of a timer or task and what it raised.
+    """
+
+    def __init__(self, on_failure: Callable[[str, BaseException], None]) -> None:
+        self._on_failure = on_failure
+        self._timers: dict[str, _Timer] = {}
+        self._running: dict[asyncio.Task[Any], str | None] = {}
+        self._lane: Lane | None = None
+        self._methods: Mapping[str, Callable[..., Any]] = {}
+
+    @property
+    def running(self) -> int:
+        """How many tasks run, timers included."""
+        return len(self._running)
+
+    def adopt(self, lane: Lane, methods: Mapping[str, Callable[..., Any]]) -> None:
+        """Take a generation as the one whose tasks these are; its `on_start` may spawn then.
+
+        Args:
+            lane: The generation's lane.
+            methods: Every bound method or function of the generation, by name.
+        """
+        self._lane, self._methods = lane, methods
+
+    def start(self, timers: Mapping[str, float], resume: Iterable[str] = ()) -> None:
+        """Start the timers of the adopted generation and go on with what ran in the one before.
+
+        Args:
+            timers: Method name to period, in seconds; one that was there keeps its time table.
+            resume: Names of spawned methods, from `stop`; those that `on_start` has spawned
+                already are not spawned twice.
+        """
+        now = asyncio.get_running_loop().time()
+        kept = self._timers
+        self._timers = {
+            name: kept[name]
+            if name in kept and kept[name].period_s == period_s
+            else _Timer(period_s, now + period_s)
+            for name, period_s in timers.items()
+        }
+        for name in self._timers:
+            self._own(asyncio.create_task(self._tick(name), name=f"@every {name}"), None)
+        running = set(self._running.values())
+        for name in resume:
+            if name in self._methods and name not in running:
+                self.spawn(self._methods[name]())
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task that is stopped with the generation that serves.
+
+        Args:
+            coroutine: What to run; when it is one of the module's own methods, called without
+                arguments, the next generation's method of that name goes on in its place.
+        """
+        name: str = getattr(coroutine, "__name__", "")
+        resumable = name in self._methods and _takes_nothing(self._methods[name])
+        task = asyncio.create_task(coroutine, name=f"task {name}")
+        self._own(task, name if resumable else None)
+        return task
+
+    async def stop(self) -> tuple[str, ...]:
+        """Stop all.
+
+        Returns:
+            Names of the spawned methods that were running, for the next generation's `start`.
+        """
+        running, self._running = self._running, {}
+        resume = tuple(name for task, name in running.items() if name and not task.done())
+        for task in running:
+            task.cancel("its generation no longer serves")
+        if running:
+            await asyncio.wait(running, timeout=_STOP_GRACE_S)
+        return resume
+
+    def _own(self, task: asyncio.Task[Any], name: str | None) -> None:
+        self._running[task] = name
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(task.get_name(), error)
+
+    async def _tick(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        timer, lane = self._timers[name], self._lane
+        assert lane is not None
+        while True:
+            await asyncio.sleep(timer.due_at - loop.time())
+            await lane.gate.opened()
+            timer.due_at = max(timer.due_at + timer.period_s, loop.time())
+            chain = lane.enter(name)
+            try:
+                result = self._methods[name]()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                self._on_failure(f"@every {name}", error)
+            finally:
+                if chain is not None:
+                    chain.leave()
+
+
+def _takes_nothing(method: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(method).bind()
+    except (TypeError, ValueError):
+        return False
+    return True

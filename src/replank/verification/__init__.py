@@ -1,0 +1,1 @@
+"""Verification: what must hold before a candidate may serve."""

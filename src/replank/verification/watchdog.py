@@ -1,0 +1,197 @@
+"""Interrupt a candidate's code that holds the event loop and never gives it back.
+
+`asyncio.timeout` ends a coroutine that waits; it cannot end `while True: pass`. Here a thread looks
+at a deadline, and when it has passed it raises `Overrun` in the thread that runs the candidate's
+code. A signal that does nothing wakes a blocking call such as `time.sleep` in the main thread, so
+that the exception gets through. `Overrun` is a `BaseException`: a candidate's `except Exception`
+does not swallow it, and one that swallows everything is interrupted again and again.
+
+Rules: only the candidate's own steps are guarded, never a step of another task; after `release` no
+exception can arrive any more (the two flags below are the handshake; single attribute reads and
+writes are atomic under the interpreter lock).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import threading
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from replank.errors import PhaseTimeout
+
+T = TypeVar("T")
+
+_LOOK_EVERY_S = 0.02
+_SIGNAL = getattr(signal, "SIGURG", None)
+
+
+class Overrun(BaseException):
+    """The candidate's code held the event loop for too long."""
+
+
+class Watchdog:
+    """Guard steps of a candidate's code with a deadline, in one thread.
+
+    Use it as a context manager around a reload: its thread lives only as long as the block.
+    """
+
+    def __init__(self) -> None:
+        self._deadline: float | None = None
+        self._firing = False
+        self._target = 0
+        self._wake = False
+        self._users = 0
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Watchdog:
+        self._users += 1
+        if self._users == 1:
+            self._target = threading.get_ident()
+            self._wake = _prepare_signal()
+            self._ended = threading.Event()
+            threading.Thread(
+                target=self._look, args=(self._ended,), name="replank watchdog", daemon=True
+            ).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._ended.set()
+
+    @contextmanager
+    def holding(self, limit_s: float, what: str) -> Iterator[None]:
+        """Interrupt the block when it runs longer than this, without giving the loop back.
+
+        Args:
+            limit_s: Seconds that the block may take.
+            what: What runs, for the error: "check books_balance".
+
+        Raises:
+            PhaseTimeout: It took longer.
+        """
+        try:
+            self._deadline = monotonic() + limit_s
+            try:
+                yield
+            finally:
+                self._release()
+        except Overrun:
+            raise PhaseTimeout(
+                f"{what} held the event loop for more than {limit_s:g} s",
+                found="code that does not return and awaits nothing",
+                expected="code that ends, or awaits, within its limit",
+                do="look for an endless loop or a blocking call",
+            ) from None
+
+    async def run(self, result: Awaitable[T] | T, limit_s: float, what: str) -> T:
+        """Await a candidate's coroutine, each of its steps guarded, all of it with a deadline.
+
+        Args:
+            result: What the candidate's function returned: a coroutine, or a plain value.
+            limit_s: Seconds for the whole.
+            what: What runs, for the error.
+
+        Raises:
+            PhaseTimeout: It took longer, waiting or computing.
+        """
+        if not asyncio.iscoroutine(result):
+            return result  # type: ignore[return-value]
+        try:
+            async with asyncio.timeout(limit_s) as scope:
+                return await _guarded(result, self, limit_s, what)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise  # the candidate's own
+            raise PhaseTimeout(
+                f"{what} did not end within {limit_s:g} s",
+                expected="an end within its limit",
+                do="find what it waits for, or raise the phase's timeout",
+            ) from error
+
+    async def call(self, function: Callable[[], Any], limit_s: float, what: str) -> Any:
+        """Call a candidate's function, plain or async, guarded from its first step.
+
+        Args:
+            function: Takes nothing.
+            limit_s: Seconds for the whole.
+            what: What runs, for the error.
+
+        Raises:
+            PhaseTimeout: It took longer, waiting or computing.
+        """
+        with self.holding(limit_s, what):
+            result = function()
+        return await self.run(result, limit_s, what)
+
+    def _release(self) -> None:
+        """Take the deadline back; when this returns no exception is under way."""
+        while True:
+            try:
+                self._deadline = None
+                while self._firing:
+                    sleep(0)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), None)
+            except Overrun:
+                continue
+            else:
+                return
+
+    def _look(self, ended: threading.Event) -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            self._firing = True
+            deadline = self._deadline
+            if deadline is not None and monotonic() > deadline:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._target), ctypes.py_object(Overrun)
+                )
+                if self._wake and _SIGNAL is not None:
+                    signal.pthread_kill(self._target, _SIGNAL)
+            self._firing = False
+
+
+@types.coroutine
+def _guarded(
+    coroutine: Coroutine[Any, Any, T], watchdog: Watchdog, limit_s: float, what: str
+) -> Generator[Any, Any, T]:
+    """Drive a coroutine step by step: the watchdog holds only while its own code runs."""
+    step: Callable[[], Any] = lambda: coroutine.send(None)  # noqa: E731 - replaced each round
+    while True:
+        try:
+            with watchdog.holding(limit_s, what):
+                awaited = step()
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        try:
+            sent = yield awaited
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as error:  # cancellation and errors of what it awaits are its own
+            step = _throwing(coroutine, error)
+        else:
+            step = _sending(coroutine, sent)
+
+
+def _throwing(coroutine: Coroutine[Any, Any, T], error: BaseException) -> Callable[[], Any]:
+    return lambda: coroutine.throw(error)
+
+
+def _sending(coroutine: Coroutine[Any, Any, T], value: Any) -> Callable[[], Any]:
+    return lambda: coroutine.send(value)
+
+
+def _prepare_signal() -> bool:
+    """Have a do-nothing handler in place, so that a signal wakes a blocking call; main thread only."""
+    if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+        return False
+    if signal.getsignal(_SIGNAL) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        signal.signal(_SIGNAL, lambda *_: None)
+    return True

@@ -1,0 +1,91 @@
+"""Write docs/reference/config.md from config.py: `python -m tests.docs.config_page`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from replank import config
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reference" / "config.md"
+
+HEAD = """\
+# Configuration: `replank.toml`
+
+<!-- written by `python -m tests.docs.config_page` from config.py; do not edit by hand -->
+
+```toml
+[modules]
+ledger = "ledger.py"                # short form: the source alone
+
+[modules.api]
+source = "shop/api"                 # a package folder
+drain_timeout_s = 10
+
+[http]
+port = 8321
+```
+
+Paths are relative to the file. An unknown key, a wrong type or a value out of range is refused with file, line, what was found and what was expected.
+"""
+
+SECTIONS = {
+    "": config.Config,
+    "modules.NAME": config.ModuleConfig,
+    "reload": config.ReloadConfig,
+    "http": config.HttpConfig,
+    "storage": config.StorageConfig,
+}
+
+
+def descriptions() -> dict[tuple[str, str], str]:
+    """Return the text under each field, by class and field."""
+    tree = ast.parse(Path(config.__file__).read_text("utf-8"))
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for one, after in zip(node.body, node.body[1:], strict=False):
+                if (
+                    isinstance(one, ast.AnnAssign)
+                    and isinstance(one.target, ast.Name)
+                    and isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                ):
+                    text = " ".join(str(after.value.value).split())
+                    found[node.name, one.target.id] = text
+    return found
+
+
+def rows(kind: type[msgspec.Struct]) -> Iterator[str]:
+    texts = descriptions()
+    for field in msgspec.structs.fields(kind):
+        text = texts.get((kind.__name__, field.name))
+        if text is None:
+            continue  # a section or the modules: they have tables of their own
+        yield f"| `{field.name}` | {default(field)} | {text} |"
+
+
+def default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    if field.default is None:
+        return "none"
+    value = msgspec.json.encode(field.default).decode()
+    return f"`{value}`"
+
+
+def page() -> str:
+    parts = [HEAD]
+    for section, kind in SECTIONS.items():
+        title = f"## `[{section}]`" if section else "## Top level"
+        table = ["| key | default | means |", "|---|---|---|", *rows(kind)]
+        parts.append("\n".join([title, "", *table]) + "\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

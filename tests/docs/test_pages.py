@@ -1,0 +1,106 @@
+"""Everything that README and docs show is run, and what they point to is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.docs.config_page import PAGE, page
+from tests.docs.pages import ROOT, PageRun, blocks, matches, pages
+
+PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in pages()]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_what_a_page_shows_runs_as_it_says(path: Path, tmp_path: Path) -> None:
+    with PageRun(tmp_path) as run:
+        for block in blocks(path):
+            run.do(block)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_link_of_a_page_leads_somewhere(path: Path) -> None:
+    text = path.read_text("utf-8")
+    targets = re.findall(r"\]\(([^)#]+)", text)
+    missing = [
+        target
+        for target in targets
+        if "://" not in target and not (path.parent / target).resolve().exists()
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_toml_block_is_toml(path: Path) -> None:
+    for block in blocks(path):
+        if block.language == "toml":
+            tomllib.loads(block.text)
+
+
+def test_the_readme_has_exactly_two_commands_that_set_themselves_up() -> None:
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    commands = [line for line in lines if line.startswith("python3 -m venv ")]
+    assert len(commands) == 2
+    assert commands[0].endswith("replank demo")
+    assert "pytest" in commands[1]
+
+
+def test_the_configuration_page_is_that_of_the_code() -> None:
+    assert PAGE.read_text("utf-8") == page(), "run: python -m tests.docs.config_page"
+
+
+def test_every_command_has_its_line_in_the_reference() -> None:
+    from typer.main import get_command
+
+    from replank.cli.app import app
+
+    text = (ROOT / "docs" / "reference" / "cli.md").read_text("utf-8")
+    group = get_command(app)
+    missing = [name for name in group.commands if f"replank {name}" not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", ["dev.txt", "run.txt"])
+def test_the_pinned_requirements_name_no_index_and_hash_every_file(name: str) -> None:
+    text = (ROOT / "requirements" / name).read_text("utf-8")
+    assert not re.search(r"https?://|--(extra-)?index-url|--find-links|-f ", text)
+    pins = re.findall(r"^[\w.-]+==", text, re.MULTILINE)
+    assert len(pins) >= 10
+    for entry in re.split(r"\n(?=\S)", text.strip()):
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_the_pinned_requirements_hold_all_that_the_project_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    named = project["project"]["dependencies"]
+    for file, wanted in (
+        ("run.txt", named),
+        ("dev.txt", named + project["dependency-groups"]["dev"]),
+    ):
+        text = (ROOT / "requirements" / file).read_text("utf-8")
+        pinned = set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
+        assert {re.split(r"[<>=~ ;\[]", one)[0] for one in wanted} <= pinned
+
+
+def test_output_is_compared_with_gaps() -> None:
+    assert matches("a…c", "a b\nc")
+    assert matches("", "")
+    assert not matches("a…c", "a b")
+    assert not matches("", "x")
+
+
+def test_a_page_with_a_wrong_output_is_found(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.md"
+    wrong.write_text("<!-- run -->\n```console\n$ echo one\ntwo\n```\n")
+    with PageRun(tmp_path) as run, pytest.raises(AssertionError, match="echo one printed"):
+        run.do(next(iter(blocks(wrong))))
+
+
+def test_a_page_with_a_wrong_exit_code_is_found(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.md"
+    wrong.write_text("<!-- run: 3 -->\n```console\n$ false\n```\n")
+    with PageRun(tmp_path) as run, pytest.raises(AssertionError, match="ended with 1"):
+        run.do(next(iter(blocks(wrong))))
