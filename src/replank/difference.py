@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from replank.hints import MAPPINGS, SEQUENCES, SETS
-from replank.shapes import CONTAINER_KINDS, Field, Schema, Shape
+from replank.shapes import CONTAINER_KINDS, Field, Schema, Shape, title
 
 _WIDER = frozenset({("int", "float"), ("bool", "int"), ("bool", "float")})
 
@@ -24,6 +24,7 @@ class Change(enum.StrEnum):
     ADDED = "added"
     REMOVED = "removed"
     RETYPED = "retyped"
+    KEYS_RETYPED = "keys_retyped"
     WIDENED = "widened"
     RENAMED_TYPE = "renamed_type"
     DEFAULT_CHANGED = "default_changed"
@@ -83,7 +84,9 @@ class _Comparison:
             text = f"{path} removed (was {field.shape})"
             yield Difference(path, Change.REMOVED, text, safe=False, old=field.shape, field=field)
 
-    def shapes(self, path: str, old: Shape, new: Shape) -> Iterator[Difference]:
+    def shapes(self, path: str, old: Shape, new: Shape) -> Iterator[Difference]:  # noqa: C901 - one line a kind
+        if old.kind == "unknown":  # what a step made of it: building the new value checks it
+            return
         if old.kind == "record" and new.kind == "record":
             yield from self.records(path, old, new)
         elif "union" in (old.kind, new.kind) and new.kind != "any":
@@ -114,7 +117,7 @@ class _Comparison:
         self.open.add(pair)
         before, after = self.old.records[old.name].fields, self.new.records[new.name].fields
         inner = list(self.fields(f"{path}.", before, after))
-        if old.name != new.name:
+        if title(old.name) != title(new.name):
             # A renamed type is told from another type by its fields: the same ones, or it is
             # taken for a change of type that needs a step.
             same = not any(d.kind in (Change.ADDED, Change.REMOVED) for d in inner)
@@ -126,9 +129,11 @@ class _Comparison:
         if new.kind in MAPPINGS and old.kind in MAPPINGS:
             key_old, value_old = old.items
             key_new, value_new = new.items
-            if key_old != key_new and not self.accepts(key_old, key_new):
+            if key_old != key_new:
+                safe = self.accepts(key_old, key_new)
+                kind = Change.WIDENED if safe else Change.KEYS_RETYPED
                 text = f"{path}: keys {key_old} -> {key_new}"
-                yield Difference(path, Change.RETYPED, text, safe=False, old=old, new=new)
+                yield Difference(path, kind, text, safe=safe, old=key_old, new=key_new)
             yield from self.shapes(f"{path}.*", value_old, value_new)
             return
         fixed = new.kind == "tuple" and not new.variable
@@ -153,7 +158,7 @@ class _Comparison:
 
     def accepts(self, old: Shape, new: Shape) -> bool:  # noqa: PLR0911 - one rule a line
         """Tell whether every old value is a new value."""
-        if new.kind == "any" or (old == new and not self._records_in(old)):
+        if new.kind == "any" or old.kind == "unknown" or (old == new and not self._records_in(old)):
             return True
         if new.kind == "union":
             members = old.items if old.kind == "union" else (old,)
@@ -171,7 +176,8 @@ class _Comparison:
 
     def _within(self, old: Shape, new: Shape) -> Iterator[Difference]:
         comparable = old.kind == new.kind or _same_family(old.kind, new.kind)
-        if not comparable:
+        tuples = old.kind == new.kind == "tuple"
+        if not comparable or (tuples and len(old.items) != len(new.items)):
             yield _changed("", Change.RETYPED, old, new, safe=False)
         elif old.kind in (*CONTAINER_KINDS, "record", "enum", "flag", "object"):
             yield from self.shapes("", old, new)

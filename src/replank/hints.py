@@ -256,8 +256,10 @@ def record_fields(cls: Any) -> tuple[FormField, ...]:
             for name in cls._fields
         )
     if flavour == "typeddict":
-        absent = cls.__optional_keys__
-        return tuple(FormField(name, hint, optional=name in absent) for name, hint in hints.items())
+        return tuple(
+            FormField(name, hint, optional=_may_be_absent(cls, name, hint))
+            for name, hint in hints.items()
+        )
     return tuple(_attrs_field(field, hints) for field in cls.__attrs_attrs__)
 
 
@@ -276,6 +278,14 @@ def resolve_hints(cls: Any) -> dict[str, Any]:
             expected="names that exist in the module when it has been imported",
             do="import the name outside `if TYPE_CHECKING`, or define it at module level",
         ) from error
+
+
+def _may_be_absent(cls: Any, name: str, hint: Any) -> bool:
+    # Under `from __future__ import annotations` the class itself does not know.
+    origin = typing.get_origin(hint)
+    if origin in (typing.NotRequired, typing.Required):
+        return origin is typing.NotRequired
+    return name in cls.__optional_keys__
 
 
 def _dataclass_field(field: dataclasses.Field[Any], hints: dict[str, Any]) -> FormField:

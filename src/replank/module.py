@@ -18,7 +18,7 @@ When = Literal["both", "rehearsal", "pause"]
 
 
 class Carry(Generic[T]):
-    """Mark state that is handed over as it is, never serialised: `rates: Carry[Feed | None] = None`.
+    """Mark state that is handed over as it is, never serialised: `feed: Carry[Feed | None] = None`.
 
     To a type checker `Carry[T]` is `T`.
     """

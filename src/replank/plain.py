@@ -63,7 +63,10 @@ class Opaque:
 
 
 class DefaultNode(dict[Any, Any]):
-    """A defaultdict in a tree; `factory` is a node: a builtin type, `("$code", name)`, or Opaque."""
+    """A defaultdict in a tree.
+
+    `factory` is None, a builtin type, `("$code", name)`, or an opaque leaf.
+    """
 
     __slots__ = ("factory",)
 
@@ -204,6 +207,9 @@ class _Digest:
         return value, lowest
 
     def _container(self, node: Any) -> tuple[bytes, int]:
+        flat = _flat(node)
+        if flat is not None:
+            return flat, _CLOSED
         parts: list[bytes] = []
         lowest = _CLOSED
         if isinstance(node, dict):
@@ -230,6 +236,23 @@ class _Digest:
             return _hash(b"b", [bytes(node)]), lowest
         held = type(node.value if isinstance(node, Opaque) else node)
         return _hash(b"o", [held.__qualname__.encode()]), lowest
+
+
+def _flat(node: Any) -> bytes | None:
+    """Digest a record or list of scalars at once: most of a large state is such nodes."""
+    cls = node.__class__
+    if cls is dict:
+        simple = SCALAR_TYPES.issuperset(map(type, node.values())) and all(
+            name.__class__ is str for name in node
+        )
+        text = f"d{sorted(node.items())!r}" if simple else None
+    elif cls is list or cls is tuple:
+        text = repr(node) if SCALAR_TYPES.issuperset(map(type, node)) else None
+    else:
+        text = None
+    if text is None:
+        return None
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _scalar(value: Any) -> bytes:

@@ -20,6 +20,14 @@ _CONTAINER_NAMES = {
 }
 
 
+def title(name: str) -> str:
+    """Return a record type's name without what tells two shapes of it apart.
+
+    A migration that changes `accounts.*` but not `archive.*` leaves two shapes of one type.
+    """
+    return name.partition("\0")[0]
+
+
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
     """The shape of one value.
 
@@ -48,7 +56,7 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
             return f"Counter[{self.items[0]}]"
         if self.kind in CONTAINER_KINDS:
             return f"{_CONTAINER_NAMES.get(self.kind, self.kind)}[{inner}]"
-        return self.name or _NAMES.get(self.kind, self.kind)
+        return title(self.name) or _NAMES.get(self.kind, self.kind)
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,4 +155,4 @@ def _none_last(text: str) -> tuple[bool, str]:
 
 Schema.EMPTY = make_schema(1, (), {})
 
-__all__ = ["CONTAINER_KINDS", "Field", "RecordShape", "Schema", "Shape", "make_schema"]
+__all__ = ["CONTAINER_KINDS", "Field", "RecordShape", "Schema", "Shape", "make_schema", "title"]

@@ -119,6 +119,8 @@ class PageRun:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def do(self, block: Block) -> None:
         """Do what the comment before a block says."""

@@ -16,9 +16,14 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from types import CodeType, CoroutineType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from replank.traffic.calls import chain_var
+
+if TYPE_CHECKING:
+    from replank.traffic.gate import Lane
 
 ENTRY_PREFIX: Final = "_replank_entry_"
 
@@ -31,25 +36,11 @@ _LOCALS_READERS: Final = frozenset({"locals", "eval", "exec", "vars", "dir"})
 
 _Def = ast.FunctionDef | ast.AsyncFunctionDef
 
-
-class Pass(Protocol):
-    """What a suspending call holds while it is in flight."""
-
-    def leave(self) -> None:
-        """Count the call out."""
-
-
-class LaneLike(Protocol):
-    """What an entry needs of a generation's lane."""
-
-    open: bool
-    calls: int
-
-    def enter(self, call: str) -> Pass | None:
-        """Count a suspending call in; None when it belongs to a chain already."""
-
-    def detour(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
-        """Take a call that found the lane not open."""
+_NO_COROUTINE: Final = (
+    *(ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.JoinedStr),
+    *(ast.Dict, ast.List, ast.Set, ast.Tuple, ast.DictComp, ast.ListComp, ast.SetComp),
+)
+"""Expressions whose value is certainly no coroutine."""
 
 
 def add_entries(tree: ast.Module, *, functions: bool) -> int:
@@ -101,7 +92,7 @@ def collect_entries(owner: type | ModuleType, names: Iterable[str]) -> dict[str,
 
 
 def generic_entry(
-    lane: LaneLike, name: str, bound: Callable[..., Any], *, is_async: bool
+    lane: Lane, name: str, bound: Callable[..., Any], *, is_async: bool
 ) -> Callable[..., Awaitable[Any]]:
     """Wrap a call that has no compiled entry.
 
@@ -126,15 +117,32 @@ def generic_entry(
     async def call_sync(*args: Any, **kwargs: Any) -> Any:
         if not lane.open:
             return await lane.detour(name, args, kwargs)
-        passage = lane.enter(name)
-        try:
-            result = bound(*args, **kwargs)
-            return await result if hasattr(result, "__await__") else result
-        finally:
-            if passage is not None:
-                passage.leave()
+        if (chain := chain_var.get()) is not None:
+            chain.touch(lane)
+        lane.calls += 1
+        result = bound(*args, **kwargs)
+        return await _run_hidden(lane, name, result) if isinstance(result, Coroutine) else result
 
     return call_async if is_async else call_sync
+
+
+async def _run_hidden(lane: Lane, name: str, hidden: Coroutine[Any, Any, Any]) -> Any:
+    """Run the coroutine that a call which looked atomic returned: it is in flight after all."""
+    # Nothing of it has run yet. `enter` counts the call, which was counted already.
+    lane.calls -= 1
+    passage = lane.enter(name)
+    try:
+        return await hidden
+    finally:
+        if passage is not None:
+            passage.leave()
+
+
+ENTRY_NAMES: Final[dict[str, Any]] = {
+    "__replank_coroutine__": CoroutineType,
+    "__replank_hidden__": _run_hidden,
+}
+"""What entries need besides the lane and the chain; the loader puts them into the builtins."""
 
 
 def _module_classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
@@ -231,6 +239,8 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
             f"{_LANE}.calls += 1",
         ]
         # `__replank_lane__.calls += 1` is no assignment to the name: the lane stays a global.
+        if isinstance(node, ast.FunctionDef):
+            rest = [_AwaitHidden(node).visit(one) for one in rest]
         counted = [*_at(node, [*gate, *count]), *rest]
     entry = ast.AsyncFunctionDef(
         name=ENTRY_PREFIX + node.name,
@@ -243,6 +253,34 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
     if "type_params" in entry._fields:
         vars(entry)["type_params"] = []  # Python 3.12 on; the typing stubs of 3.11 lack it
     return ast.fix_missing_locations(ast.copy_location(entry, node))
+
+
+class _AwaitHidden(ast.NodeTransformer):
+    """Has a `def` that returns a coroutine awaited: a handle's caller awaits only once."""
+
+    def __init__(self, node: _Def) -> None:
+        self._node = node
+
+    def visit(self, node: ast.AST) -> Any:
+        """Leave nested functions and classes alone: their returns are not the call's."""
+        return node if isinstance(node, _Def | ast.Lambda | ast.ClassDef) else super().visit(node)
+
+    def visit_Return(self, node: ast.Return) -> ast.Return:
+        """Look at the value when it is of a kind that could be a coroutine."""
+        if node.value is None or isinstance(node.value, _NO_COROUTINE):
+            return node
+        text = (
+            "return __replank_r if (__replank_r := 0).__class__ is not __replank_coroutine__ "
+            f"else await __replank_hidden__({_LANE}, {self._node.name!r}, __replank_r)"
+        )
+        (made,) = _at(self._node, [text])
+        for one in ast.walk(made):
+            if isinstance(one, ast.NamedExpr):
+                one.value = node.value
+            if isinstance(one, ast.stmt | ast.expr) and one is not node.value:
+                ast.copy_location(one, node)
+        assert isinstance(made, ast.Return)
+        return made
 
 
 def _at(node: _Def, lines: list[str]) -> list[ast.stmt]:
@@ -328,4 +366,4 @@ def _dress(entry: FunctionType, original: FunctionType) -> FunctionType:
     return entry
 
 
-__all__ = ["ENTRY_PREFIX", "LaneLike", "Pass", "add_entries", "collect_entries", "generic_entry"]
+__all__ = ["ENTRY_NAMES", "ENTRY_PREFIX", "add_entries", "collect_entries", "generic_entry"]

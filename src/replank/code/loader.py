@@ -22,7 +22,6 @@ import linecache
 import marshal
 import sys
 import typing
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -31,7 +30,7 @@ from typing import Any, Final
 
 import msgspec
 
-from replank.code.entries import add_entries
+from replank.code.entries import ENTRY_NAMES, add_entries
 from replank.code.namespace import own_builtins
 from replank.code.store import Version
 from replank.code.trace import explain
@@ -143,7 +142,8 @@ class Loader:
         """
         # A dot would make it a sub-module of something else.
         private_name = f"{name.replace('.', '_')}@{generation}"
-        tree = _Tree(version, private_name, runtime_names or {}, _unpack(version, code))
+        names = {**ENTRY_NAMES, **(runtime_names or {})}
+        tree = _Tree(version, private_name, names, _unpack(version, code))
         _finder.install()
         if _finder.trees.setdefault(private_name, tree) is not tree:
             raise InternalError(
@@ -231,13 +231,13 @@ def compile_source(source: bytes, path: Path, *, functions: bool) -> CodeType:
         raise SyntaxError("source code cannot contain null bytes", (str(path), line, None, None))
     tree = ast.parse(source, filename=str(path))
     try:
-        if add_entries(tree, functions=functions):
-            with warnings.catch_warnings():
-                # A doubled body would give each warning twice; the plain compile is not run.
-                return compile(tree, str(path), "exec", dont_inherit=True)
-    except Exception:  # noqa: S110 - speed is lost, nothing else; the plain compile decides
-        pass
-    return compile(source, str(path), "exec", dont_inherit=True)
+        # A warning of the compiler inside a doubled body comes twice; the probe drops the second.
+        add_entries(tree, functions=functions)
+        return compile(tree, str(path), "exec", dont_inherit=True)
+    except Exception:
+        # Entries buy speed and nothing else: without them the code is what the author wrote, and
+        # an error of the author's own is raised from that.
+        return compile(source, str(path), "exec", dont_inherit=True)
 
 
 class _FileLoader(importlib.machinery.SourceFileLoader):

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,13 +18,10 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from replank import errors
+from replank.code.probe_verdict import decode_report, judge
 from replank.code.probe_wire import (
-    BROKEN_MARK,
-    BROKEN_STATUS,
     LENGTH_BYTES,
     Cancel,
-    ChildReport,
     ErrorFacts,
     Examine,
     Examined,
@@ -38,8 +34,7 @@ from replank.code.probe_wire import (
     frame_length,
 )
 from replank.code.store import Version
-from replank.code.trace import fault_traceback, location_in_fault
-from replank.errors import InternalError, ModuleError, ReplankError, SourceError
+from replank.errors import InternalError, ReplankError, SourceError
 
 _START_TIMEOUT_S: Final = 30.0
 _ANSWER_GRACE_S: Final = 5.0
@@ -47,7 +42,6 @@ _ANSWER_GRACE_S: Final = 5.0
 _STOP_TIMEOUT_S: Final = 2.0
 _CONCURRENT_MAX: Final = 4
 """How many candidates are examined at once; more wait their turn."""
-_OUTPUT_CHARS_SHOWN: Final = 2_000
 
 _BOOT: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -121,7 +115,7 @@ class Probe:
         limits = limits or ProbeLimits()
         async with self._places:
             answer = await self._ask(version, name, limits)
-        report = _judge(answer, version, name, limits)
+        report = judge(answer, version, name, limits)
         seconds = {**report.seconds, "total": answer.seconds}
         return ProbeResult(
             ok=True,
@@ -150,6 +144,7 @@ class Probe:
         else:
             self._share_imports(server, answer)
             return answer
+        self._refuse_closed()
         # A server of its own: should this candidate kill servers, it kills no other's examination.
         server = await _Server.start()
         try:
@@ -168,8 +163,7 @@ class Probe:
 
     async def _running_server(self) -> _Server:
         async with self._starting:
-            if self._closed:
-                raise InternalError("the probe is closed", do="start the host again")
+            self._refuse_closed()
             if self._server is None or self._server.gone:
                 old, self._server = self._server, None
                 if old is not None:
@@ -177,9 +171,13 @@ class Probe:
                 self._server = await _Server.start()
             return self._server
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise InternalError("the probe is closed", do="start the host again")
+
     def _share_imports(self, server: _Server, answer: Examined) -> None:
         if self._preload and answer.status == 0 and not server.gone:
-            imported = _decode(answer.report).imported
+            imported = decode_report(answer.report).imported
             if imported:
                 server.send(Preload(imported))
 
@@ -351,74 +349,6 @@ def _request(number: int, version: Version, name: str, limits: ProbeLimits) -> E
         argv=tuple(sys.argv),
         limits=limits,
     )
-
-
-def _decode(report: bytes) -> ChildReport:
-    try:
-        return msgspec.msgpack.decode(report, type=ChildReport)
-    except msgspec.MsgspecError as error:
-        raise InternalError("the probe's report cannot be read", found=str(error)) from error
-
-
-def _judge(answer: Examined, version: Version, name: str, limits: ProbeLimits) -> ChildReport:
-    """Return the report of a good candidate; raise what is wrong with a bad one."""
-    if answer.status == 0 and answer.report and not answer.timed_out:
-        report = _decode(answer.report)
-        if report.error is None:
-            return report
-        raise _with_trace(_raised_again(report.error), report.error.traceback, answer)
-    if answer.status == BROKEN_STATUS and answer.fault.startswith(BROKEN_MARK):
-        raise InternalError("the probe itself failed", module=name, found=answer.fault.strip())
-    location = location_in_fault(answer.fault, version)
-    if answer.timed_out:
-        error = SourceError(
-            f"the candidate did not finish loading within {limits.seconds:g} s",
-            module=name,
-            found=f"still running at {location}" if location else "still running",
-            expected="a module whose import and constructor end",
-            do="move endless work into a task that on_start spawns",
-            location=location or version.entry_file,
-        )
-    else:
-        error = SourceError(
-            f"the candidate ended its process: {_ending(answer.status)}",
-            module=name,
-            found=_ending(answer.status),
-            expected="a module whose import and constructor return",
-            do="look at the line; find what crashes or exits there",
-            location=location or version.entry_file,
-        )
-    raise _with_trace(error, fault_traceback(answer.fault, version), answer)
-
-
-def _ending(status: int) -> str:
-    if status >= 0:
-        return f"it exited with code {status}"
-    try:
-        return f"it was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"it was killed by signal {-status}"
-
-
-def _raised_again(facts: ErrorFacts) -> ModuleError:
-    kind = getattr(errors, facts.kind, SourceError)
-    made: ModuleError = (kind if issubclass(kind, ModuleError) else SourceError)(
-        facts.what,
-        module=facts.module,
-        found=facts.found,
-        expected=facts.expected,
-        do=facts.do,
-        location=facts.location,
-    )
-    return made
-
-
-def _with_trace(error: ModuleError, trace: str, answer: Examined) -> ModuleError:
-    """Add the candidate's frames and its last words: often they say more than the exception."""
-    if answer.output.strip():
-        trace += f"Printed by the candidate:\n{answer.output[-_OUTPUT_CHARS_SHOWN:]}"
-    error.candidate_traceback = trace
-    return error
 
 
 __all__ = ["Probe", "ProbeLimits", "ProbeResult"]

@@ -38,8 +38,8 @@ from replank.code.probe_wire import (
 
 _CHUNK_BYTES: Final = 256 * 1024
 _FAULT_BYTES_MAX: Final = 64 * 1024
-_WHERE_GRACE_S: Final = 0.2
-"""How long a child at its deadline may take to write where it stands before it is killed."""
+_WHERE_GRACE_S: Final = 1.0
+"""How long a child at its deadline may take to write where it stands and die of it."""
 _HOST_ALIVE_S: Final = 5.0
 """How often the server looks whether its host still lives, in seconds."""
 
@@ -71,7 +71,7 @@ class _Child:
             self.kill()
 
     def where(self) -> None:
-        """Ask the child where it stands; it is killed when it has said so, or soon after."""
+        """End a child that is overdue by a signal under which it first writes where it stands."""
         self.timed_out = True
         self.deadline = monotonic() + _WHERE_GRACE_S
         with contextlib.suppress(ProcessLookupError):
@@ -210,20 +210,20 @@ class ProbeServer:
     def _end_overdue(self) -> None:
         now = monotonic()
         for child in self._children.values():
-            if child.timed_out and (child.kept["fault"] or child.deadline <= now):
+            if child.deadline > now:
+                continue
+            if child.timed_out:
                 child.kill()
                 child.deadline = now + _HOST_ALIVE_S
-            elif child.deadline <= now:
+            else:
                 child.where()
 
     def _reap(self) -> None:
         for pid, child in list(self._children.items()):
-            if _has_ended(pid):
-                # While it is not reaped its group cannot be another's: nothing it started lives on.
-                child.kill()
-                _, status = os.waitpid(pid, 0)
+            status = _end_status(child)
+            if status is not None:
                 del self._children[pid]
-                self._finish(child, os.waitstatus_to_exitcode(status))
+                self._finish(child, status)
 
     def _finish(self, child: _Child, status: int) -> None:
         for fd, what in list(child.fds.items()):
@@ -253,15 +253,21 @@ class ProbeServer:
             child.take(what, data)
 
 
-def _has_ended(pid: int) -> bool:
-    if not hasattr(os, "waitid"):  # macOS before Python 3.13
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
-    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    return found is not None
+def _end_status(child: _Child) -> int | None:
+    """Reap a child that has ended, and end what it started; None while it runs."""
+    can_look = hasattr(os, "waitid")  # not on macOS before Python 3.13
+    if can_look:
+        if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        # While it is not reaped its group's number cannot be given to another's.
+        child.kill()
+    ended, status = os.waitpid(child.pid, os.WNOHANG)
+    if not ended:
+        return None
+    if not can_look:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _preload(names: tuple[str, ...]) -> None:

@@ -33,7 +33,7 @@ from replank.definition import Definition, describe_definition, read_definition
 from replank.errors import ModuleError, ReplankError
 
 WHERE_SIGNAL: Final = signal.SIGUSR2
-"""Sent just before the kill at the deadline: the child writes where it stands."""
+"""Sent at the deadline: the child writes where it stands, then dies of it."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _WARNINGS_MAX: Final = 20
@@ -84,9 +84,10 @@ def _settle(request: Examine, output_fd: int, fault_fd: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable(file=fault_fd)
-    faulthandler.register(WHERE_SIGNAL, file=fault_fd)
-    faulthandler.register(signal.SIGTERM, file=fault_fd, chain=True)
-    faulthandler.register(signal.SIGXCPU, file=fault_fd, chain=True)
+    for number in (WHERE_SIGNAL, signal.SIGTERM, signal.SIGXCPU):
+        # Chained: when all is written the signal ends the process, so nothing is cut off.
+        signal.signal(number, signal.SIG_DFL)
+        faulthandler.register(number, file=fault_fd, chain=True)
     _tell_before_leaving(fault_fd)
     os.chdir(request.cwd)
     sys.path[:] = request.sys_path
@@ -238,11 +239,13 @@ def _facts(error: ReplankError, request: Examine) -> ErrorFacts:
 
 def _warning_lines(warned: list[warnings.WarningMessage], request: Examine) -> list[str]:
     root = f"{request.root}/"
-    return [
+    lines = [
         f"{one.filename.removeprefix(root)}:{one.lineno} {one.category.__name__}: {one.message}"
         for one in warned
         if one.filename.startswith(root)
     ]
+    # The compiler sees the body of a call twice: once as its method, once as its entry.
+    return list(dict.fromkeys(lines))
 
 
 def _installed(names: set[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 
 BROKEN_STATUS: Final = 70
 BROKEN_MARK: Final = "probe: "
-"""How a child says that we failed, not the candidate: this exit code, and this before the reason."""
+"""How a child says that we failed, not the candidate: this status, this before the reason."""
 
 
 class ProbeLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,7 @@ def explain(
         return source_error(error, version, name, private_name, doing=doing)
     error.module = error.module or name
     error.location = error.location or location_of(error, version)
+    error.do = error.do or _do(error)
     if not getattr(error, "candidate_traceback", ""):
         trace = candidate_traceback(error, version, private_name)
         error.candidate_traceback = trace

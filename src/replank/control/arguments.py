@@ -35,7 +35,16 @@ class CallReader:
         call: The call as its generation defines it.
     """
 
-    __slots__ = ("_array", "_array_names", "_module", "_object", "_object_names", "call")
+    __slots__ = (
+        "_array",
+        "_array_names",
+        "_check_array",
+        "_check_object",
+        "_module",
+        "_object",
+        "_object_names",
+        "call",
+    )
 
     def __init__(self, module: str, call: Call) -> None:
         self.call = call
@@ -43,18 +52,21 @@ class CallReader:
         parameters = call.signature.parameters.values()
         named = [parameter for parameter in parameters if parameter.kind in _NAMED]
         placed = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
-        open_ended = {parameter.kind for parameter in parameters}
+        kinds = {parameter.kind for parameter in parameters}
+        # An object cannot give what is positional only, nor an array what is keyword only.
+        self._check_object = inspect.Parameter.POSITIONAL_ONLY in kinds
+        self._check_array = inspect.Parameter.KEYWORD_ONLY in kinds
         # `*args` and `**kwargs` take anything, so there is nothing to compile against.
         self._object_names = tuple(parameter.name for parameter in named)
         self._array_names = tuple(parameter.name for parameter in placed)
         self._object = (
             None
-            if inspect.Parameter.VAR_KEYWORD in open_ended
+            if inspect.Parameter.VAR_KEYWORD in kinds
             else _decoder(named, call.hints, array_like=False)
         )
         self._array = (
             None
-            if inspect.Parameter.VAR_POSITIONAL in open_ended
+            if inspect.Parameter.VAR_POSITIONAL in kinds
             else _decoder(placed, call.hints, array_like=True)
         )
 
@@ -67,10 +79,10 @@ class CallReader:
         Raises:
             WrongArguments: The body is no JSON, or does not fit the call; says where and why.
         """
-        start = body.lstrip()[:1] or b"{"
+        start = body.lstrip()[:1]
         try:
-            if start == b"{":
-                return (), self._read_object(body or b"{}")
+            if start == b"{" or not start:
+                return (), self._read_object(body if start else b"{}")
             if start == b"[":
                 return self._read_array(body), {}
         except msgspec.DecodeError as error:
@@ -87,7 +99,7 @@ class CallReader:
         struct = self._object.decode(body)
         values = ((name, getattr(struct, f"p{i}")) for i, name in enumerate(self._object_names))
         keywords = {name: value for name, value in values if value is not UNSET}
-        if len(self._array_names) > len(self._object_names):  # positional-only parameters
+        if self._check_object:
             self._bind((), keywords)
         return keywords
 
@@ -100,8 +112,8 @@ class CallReader:
         values = [getattr(struct, f"p{i}") for i in range(len(self._array_names))]
         while values and values[-1] is UNSET:
             values.pop()
-        if len(self._object_names) > 0:
-            self._bind(tuple(values), {})  # keyword-only parameters may be missing
+        if self._check_array:
+            self._bind(tuple(values), {})
         return tuple(values)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -131,8 +131,8 @@ class ControlRoutes:
     async def _rollback(self, request: Request) -> Response:
         wanted = await self._read(request, wire.RollbackRequest)
 
-        def begin(_on_phase: OnPhase | None) -> Awaitable[Any]:
-            ticket: Awaitable[Any] = self._host.rollback(wanted.module)
+        def begin(on_phase: OnPhase | None) -> Awaitable[Any]:
+            ticket: Awaitable[Any] = self._host.rollback(wanted.module, on_phase=on_phase)
             return ticket
 
         return await self._run(begin, stream=wanted.stream)

@@ -33,7 +33,7 @@ from replank.control.protocol import SocketProtocol, TcpProtocol
 from replank.errors import ConfigError, StorageError
 
 _BACKLOG: Final = 2048
-_ACCEPT_TURNS: Final = 3
+_TURNS: Final = 3
 
 
 class ControlServer:
@@ -51,7 +51,7 @@ class ControlServer:
         self._host = host
         self._config = config
         self._on_stop = on_stop
-        self._data_dir = Path(config.data_dir)
+        self._data_dir = Path(config.data_dir).absolute()
         self._doors: list[_Door] = []
         self._socket_path: Path | None = None
         self.contact: locate.Contact | None = None
@@ -178,6 +178,7 @@ class _Door:
 
     def __init__(self, app: Any, protocol: Any, listener: socket.socket, http: HttpConfig) -> None:
         self._listener = listener
+        self._stop_timeout_s = http.stop_timeout_s
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -192,18 +193,16 @@ class _Door:
                 date_header=False,
                 limit_concurrency=http.max_connections,
                 timeout_keep_alive=http.keep_alive_s,
-                timeout_graceful_shutdown=http.stop_timeout_s,
             )
         )
-        self._loop_task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Take connections. The steps of `Server.serve`, without its signal handlers."""
+        """Take connections: the steps of `Server.serve` without its signal handlers and polling."""
         config = self._server.config
         config.load()
         self._server.lifespan = config.lifespan_class(config)
         await self._server.startup(sockets=[self._listener])
-        self._loop_task = asyncio.create_task(self._server.main_loop(), name="replank door")
+        await self._server.on_tick(0)
 
     async def close(self) -> None:
         """Take no more connections and let the open ones end within the limit."""
@@ -212,14 +211,28 @@ class _Door:
         # CPython bug): stop listening first and let the loop hand over what it has accepted.
         with contextlib.suppress(NotImplementedError, ValueError, OSError):
             loop.remove_reader(self._listener.fileno())
-        for _ in range(_ACCEPT_TURNS):
-            await asyncio.sleep(0)
-        if self._loop_task is None:
-            self._listener.close()
-            return
-        self._server.should_exit = True
-        await self._loop_task
-        await self._server.shutdown(sockets=[self._listener])
+        await _turn_loop()
+        for server in getattr(self._server, "servers", ()):
+            server.close()
+        self._listener.close()
+        state = self._server.server_state
+        for connection in list(state.connections):
+            connection.shutdown()  # an idle one closes, a busy one after its answer
+        if state.tasks:
+            _, late = await asyncio.wait(set(state.tasks), timeout=self._stop_timeout_s)
+            for task in late:
+                task.cancel("the host stops")
+            if late:
+                await asyncio.wait(late, timeout=self._stop_timeout_s)
+        for connection in list(state.connections):
+            connection.transport.close()
+        await _turn_loop()
+
+
+async def _turn_loop() -> None:
+    """Let what the loop has already taken on come to its end."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def listen_tcp(http: HttpConfig) -> tuple[socket.socket, str]:

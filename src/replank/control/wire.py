@@ -159,6 +159,7 @@ _BY_KIND: Final = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, errors.ReplankError)
 }
+_BY_KIND["Refused"] = errors.UsageError
 
 
 class CallFailed(errors.ModuleError):
@@ -170,7 +171,7 @@ class CallFailed(errors.ModuleError):
     """
 
     def __init__(self, facts: Facts, module: str | None = None) -> None:
-        super().__init__(facts.error, module=module)
+        super().__init__(f"{facts.kind}: {facts.error}", module=module)
         self.raised = facts.kind
 
     @property

@@ -28,6 +28,8 @@ from replank.state.collector import CollectorGuard
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
 
+_GRACE_S = 2.0
+
 
 class ReloadCoordinator:
     """Run transactions, each through the phases of `phases.py`, in the order written here.
@@ -118,7 +120,11 @@ class ReloadCoordinator:
 
     async def _phase(self, tx: Transaction, phase: Phase, where: Where) -> None:
         work = getattr(self, f"_{phase}_in_{where}")
-        await tx.run(phase, where, work, SPECS[phase].deadline_s(self.config.reload))
+        # The work knows its own limit and says best what did not end; this one is the last resort.
+        limit_s = SPECS[phase].deadline_s(self.config.reload)
+        if phase is Phase.DRAIN:
+            limit_s = self._drain_limit_s(tx)
+        await tx.run(phase, where, work, limit_s + _GRACE_S)
 
     # -- the window: the old version serves -------------------------------------------------
 
@@ -154,8 +160,7 @@ class ReloadCoordinator:
         tx.on_undo("open the gates", lambda: self._reopen(tx))
         tx.drain.close()
         policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
-        deadline_s = max(self.config.drain_timeout_s(name) for name in tx.names)
-        tx.drained = await tx.drain.wait(deadline_s, policies)
+        tx.drained = await tx.drain.wait(self._drain_limit_s(tx), policies)
         for blocker in (*tx.drained.cancelled, *tx.drained.detached):
             tx.warnings.append(f"outlived the drain: {blocker}")
         return ""
@@ -193,6 +198,9 @@ class ReloadCoordinator:
             self.candidates.run_tasks(one)
         self._reopen(tx)
         return ""
+
+    def _drain_limit_s(self, tx: Transaction) -> float:
+        return max(self.config.drain_timeout_s(name) for name in tx.names)
 
     async def _write_commit_record(self, tx: Transaction) -> None:
         """Write the record; when the writing fails, what the disk says decides."""

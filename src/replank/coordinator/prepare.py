@@ -84,8 +84,11 @@ class Workshop:
             )
         try:
             definition = read_definition(code.module, slot.name)
-            with self.watchdog.holding(self.config.probe_timeout_s, "the constructor"):
-                return make_generation(number, version, code, definition, lane)
+            return self.watchdog.guard(
+                lambda: make_generation(number, version, code, definition, lane),
+                self.config.probe_timeout_s,
+                "the constructor",
+            )
         except BaseException as error:
             code.unload()
             if isinstance(error, DefinitionError | InternalError | asyncio.CancelledError):

@@ -48,16 +48,44 @@ class Startup:
         committed = self.coordinator.journal.committed()
         slots = self.coordinator.routes.slots
         with self.coordinator.workshop.watchdog:
-            loaded = {
-                name: await self._load(slot, committed.get(name)) for name, slot in slots.items()
-            }
-            definitions = {name: one.definition for name, one in loaded.items()}
-            for definition in definitions.values():
-                check_uses(definition, definitions, self.coordinator.routes)
-            await self._commit_new(loaded, committed)
-            self.coordinator.routes.assign(loaded)
-            for name in _in_order_of_use(loaded):
-                await self._open(slots[name], loaded[name], first=name not in committed)
+            loaded: dict[str, Generation] = {}
+            try:
+                await self._start(slots, committed, loaded)
+            except BaseException:
+                await self._take_back(loaded)
+                raise
+
+    async def _start(
+        self,
+        slots: Mapping[str, Slot],
+        committed: Mapping[str, Committed],
+        loaded: dict[str, Generation],
+    ) -> None:
+        for name, slot in slots.items():
+            loaded[name] = await self._load(slot, committed.get(name))
+        definitions = {name: one.definition for name, one in loaded.items()}
+        for definition in definitions.values():
+            check_uses(definition, definitions, self.coordinator.routes)
+        new = {name: one for name, one in loaded.items() if name not in committed}
+        tx_id = await self._begin_new(new)
+        self.coordinator.routes.assign(loaded)
+        for name in _in_order_of_use(loaded):
+            await self._open(slots[name], loaded[name], first=name in new)
+        # Only what has started well is committed: the next start would load it again.
+        await self._commit_new(tx_id, new)
+
+    async def _take_back(self, loaded: Mapping[str, Generation]) -> None:
+        """End what a start that failed has begun; its error is the one that is told."""
+        for name, generation in loaded.items():
+            slot = self.coordinator.routes.slot(name)
+            slot.gate.stop("it did not start")
+            await slot.tasks.stop()
+            await slot.inbox.stop()
+            try:
+                await self.coordinator.candidates.stop(generation)
+            except Exception as error:
+                self._warn(f"on_stop failed: {type(error).__name__}: {error}", name)
+            generation.unload()
 
     async def _load(self, slot: Slot, committed: Committed | None) -> Generation:
         workshop = self.coordinator.workshop
@@ -81,24 +109,25 @@ class Startup:
                 slot.name,
             )
 
-    async def _commit_new(
-        self, loaded: Mapping[str, Generation], committed: Mapping[str, Committed]
-    ) -> None:
-        """Record what serves for the first time."""
-        new = {name: one for name, one in loaded.items() if name not in committed}
+    async def _begin_new(self, new: Mapping[str, Generation]) -> str:
+        """Record what is about to serve for the first time; returns the transaction's id."""
+        if not new:
+            return ""
+        tx_id = self.coordinator.journal.next_id()
+        intents = [Intent(n, "", one.version.digest, one.number) for n, one in new.items()]
+        await self.coordinator.journal.begin(tx_id, intents, "start")
+        return tx_id
+
+    async def _commit_new(self, tx_id: str, new: Mapping[str, Generation]) -> None:
         if not new:
             return
         journal = self.coordinator.journal
-        tx_id = journal.next_id()
-        started_at = datetime.now(UTC).isoformat()
-        intents = [Intent(n, "", one.version.digest, one.number) for n, one in new.items()]
-        await journal.begin(tx_id, intents, "start", started_at)
         await journal.commit(tx_id, [commit_record(one) for one in new.values()])
         report = ReloadReport(
             id=tx_id,
             outcome=Outcome.COMMITTED,
             reason="start",
-            started_at=started_at,
+            started_at=datetime.now(UTC).isoformat(),
             modules=tuple(
                 ModuleReport(
                     name=name,

@@ -38,6 +38,8 @@ class Waits(msgspec.Struct, kw_only=True):
 
     with_reload_ms: float = 0.0
     without_reload_ms: float = 0.0
+    each_reload_ms: list[float] = msgspec.field(default_factory=list)
+    """For each reload, the longest of the calls that it overlapped."""
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -197,7 +199,7 @@ class Books:
         self.accounts: dict[str, int] = {}
         self.waits = Waits()
         self.errors: list[str] = []
-        self._reloads = 0
+        self._running = False
         self._last_end = float("-inf")
 
     @property
@@ -206,8 +208,9 @@ class Books:
         return sum(sent.accepted for sent in self.senders.values())
 
     def reload_began(self) -> None:
-        """Note that from now on a reload runs."""
-        self._reloads += 1
+        """Note that from now on a reload runs; one at a time."""
+        self._running = True
+        self.waits.each_reload_ms.append(0.0)
 
     def reload_ended(self, now: float) -> None:
         """Note that a reload has ended.
@@ -215,7 +218,7 @@ class Books:
         Args:
             now: Seconds on the clock that `answered` and `refused` use.
         """
-        self._reloads -= 1
+        self._running = False
         self._last_end = now
 
     def leaves(self, sender: str) -> int:
@@ -232,7 +235,9 @@ class Books:
         """Note that a request was taken: its money must be on the account at the end."""
         self.accounts[owner] = self.accounts.get(owner, 0) + cents
         taken_ms = (now - started) * 1000
-        if self._reloads or started <= self._last_end:
+        if self._running or started <= self._last_end:
+            each = self.waits.each_reload_ms
+            each[-1] = max(each[-1], taken_ms)
             self.waits.with_reload_ms = max(self.waits.with_reload_ms, taken_ms)
         else:
             self.waits.without_reload_ms = max(self.waits.without_reload_ms, taken_ms)

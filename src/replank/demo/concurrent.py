@@ -16,7 +16,7 @@ from replank.instrumentation.events import Event, ReloadEnded, ReloadStarted
 from replank.report import ReloadReport
 
 CALLERS = 4
-HOLD_S = 0.3
+HOLD_S = 1.0
 FAULTS_KEPT = 10
 
 
@@ -154,7 +154,9 @@ def summary(
         held_ms=round(held.total_s * 1000, 1),
         others_ms=round(slowest * 1000, 1),
         calls=calls,
-        pause_ms_max=round(max(r.pause_s for r in flat if r is not held) * 1000, 3),
+        pause_ms_max=round(
+            max(max(r.pause_s, r.closed_s) for r in flat if r is not held) * 1000, 3
+        ),
         elapsed_s=round(elapsed_s, 3),
         added_up_s=round(sum(report.total_s for report in flat), 3),
         faults=tuple(faults[:FAULTS_KEPT]),

@@ -13,6 +13,7 @@ from replank.demo.keepalive import Connection
 from replank.demo.loadgen import Progress
 from replank.demo.processes import Address, DemoFailed, HostProcess, LoadProcess
 from replank.demo.story import ACTS, Act, DemoResult, Played, change, set_stage
+from replank.instrumentation.events import Event
 
 FLOW_TIMEOUT_S = 20.0
 OK = 200
@@ -29,6 +30,9 @@ class Show(Protocol):
 
     def began(self, act: Act) -> None:
         """A reload begins."""
+
+    def happened(self, event: Event) -> None:
+        """A phase of it begins or ends."""
 
     def ended(self, played: Played) -> None:
         """A reload has ended."""
@@ -108,7 +112,7 @@ async def perform(
         change(host.folder, name, version)
     await load.say("reload")
     try:
-        report = await host.reload(tuple(act.files))
+        report = await host.reload(tuple(act.files), show.happened)
     finally:
         await load.say("reloaded")
     after = await shape(address)

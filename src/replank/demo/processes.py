@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
+from replank.control.client import Client
+from replank.control.locate import HostNotFound, read_contact
 from replank.demo.accounting import Verdict
 from replank.demo.loadgen import Progress
 from replank.errors import ReplankError
+from replank.instrumentation.events import Event
 from replank.report import ReloadReport
 
 START_TIMEOUT_S = 30.0
@@ -65,6 +67,7 @@ class HostProcess:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.data_dir = folder / ".replank"
         self.log = folder / "host.log"
         self._process: Process | None = None
 
@@ -91,32 +94,28 @@ class HostProcess:
         finally:
             await asyncio.shield(end(self._process))
 
-    async def reload(self, names: tuple[str, ...]) -> ReloadReport:
-        """Reload modules by the command line, as a user would.
+    async def reload(
+        self, names: tuple[str, ...], on_event: Callable[[Event], None]
+    ) -> ReloadReport:
+        """Reload modules over the control socket, as `replank reload` does.
 
         Args:
             names: The modules; all in one transaction.
+            on_event: Called on this event loop with what happens meanwhile.
 
         Raises:
-            DemoFailed: The command gave no report.
+            ReplankError: The reload was not taken up, or the host is gone.
         """
-        command = ("-m", "replank", "reload", *names, "--json", "--data-dir", ".replank")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, cwd=self.folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
-        )
-        try:
-            output, errors = await process.communicate()
-        finally:
-            await asyncio.shield(end(process))
-        try:
-            return ReloadReport.from_json(output)
-        except msgspec.DecodeError as error:
-            text = (errors or output).decode(errors="replace").strip()
-            raise DemoFailed(
-                f"`replank reload {' '.join(names)}` gave no report (exit {process.returncode})",
-                found=text[-500:] or "no output",
-                do=f"read {self.log}",
-            ) from error
+        loop = asyncio.get_running_loop()
+
+        def tell(event: Event) -> None:
+            loop.call_soon_threadsafe(on_event, event)
+
+        def ask() -> ReloadReport:
+            with Client.find(self.data_dir) as client:
+                return client.reload(names, reason="demo", on_line=tell)
+
+        return await asyncio.to_thread(ask)
 
     def tail(self) -> str:
         """Return the last lines of the host's log."""
@@ -124,7 +123,6 @@ class HostProcess:
         return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
 
     async def _address(self, process: Process) -> Address:
-        contact = self.folder / ".replank" / "control.json"
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while True:
@@ -133,7 +131,7 @@ class HostProcess:
                             f"the host ended at once (exit {process.returncode})",
                             found=self.tail(),
                         )
-                    address = read_address(contact)
+                    address = read_address(self.data_dir)
                     if address is not None:
                         return address
                     await asyncio.sleep(POLL_S)
@@ -143,21 +141,20 @@ class HostProcess:
             ) from None
 
 
-def read_address(contact: Path) -> Address | None:
+def read_address(data_dir: Path) -> Address | None:
     """Return where a host serves HTTP, or None while it does not.
 
     Args:
-        contact: The `control.json` that a host writes into its data folder.
+        data_dir: The host's data folder.
     """
     try:
-        facts: dict[str, Any] = json.loads(contact.read_text("utf-8"))
-    except (OSError, ValueError):
+        url = read_contact(data_dir).http
+    except HostNotFound:
         return None
-    url = facts.get("http")
-    if not url:
+    if url is None:
         return None
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    return Address(parts.hostname or "127.0.0.1", parts.port or 0)
+    parts = urlsplit(url)
+    return Address(parts.hostname or "127.0.0.1", parts.port or 80)
 
 
 class LoadProcess:

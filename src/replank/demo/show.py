@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +16,8 @@ from replank.demo.accounting import Tally
 from replank.demo.loadgen import Progress
 from replank.demo.processes import Address
 from replank.demo.story import ACTS, Act, DemoResult, Played
-from replank.report import ModuleReport, Outcome, ReloadReport
+from replank.instrumentation.events import Event, PhaseStarted
+from replank.report import ModuleReport, Outcome, Phase, ReloadReport
 
 MARKS = {
     Outcome.COMMITTED: ("committed", "green"),
@@ -24,7 +25,6 @@ MARKS = {
     Outcome.REJECTED: ("rejected", "yellow"),
 }
 PLAIN_EVERY_S = 2.0
-WIDTH = 80
 
 
 class Silent:
@@ -37,6 +37,9 @@ class Silent:
         """Say nothing."""
 
     def began(self, act: Act) -> None:
+        """Say nothing."""
+
+    def happened(self, event: Event) -> None:
         """Say nothing."""
 
     def ended(self, played: Played) -> None:
@@ -99,6 +102,7 @@ class Screen(Silent):
         self._address = "starting the shop ..."
         self._progress: Progress | None = None
         self._running: Act | None = None
+        self._phase = ""
         self._played: list[Played] = []
 
     def __enter__(self) -> Self:
@@ -126,8 +130,14 @@ class Screen(Silent):
 
     def began(self, act: Act) -> None:
         """Draw the reload that runs."""
-        self._running = act
+        self._running, self._phase = act, ""
         self._draw()
+
+    def happened(self, event: Event) -> None:
+        """Draw the phase that runs."""
+        if isinstance(event, PhaseStarted):
+            self._phase = event.phase.capitalize()
+            self._draw()
 
     def ended(self, played: Played) -> None:
         """Draw how it ended."""
@@ -141,9 +151,10 @@ class Screen(Silent):
         for act in ACTS:
             if id(act) in done:
                 word, colour = MARKS[done[id(act)].report.outcome]
-                state = Text(f"{word}, pause {milliseconds(done[id(act)].report)}", colour)
+                state = Text(f"{word}, pause {milliseconds(done[id(act)])}", colour)
             else:
-                state = Text("reloading ..." if act is self._running else "", "bold")
+                running = f"{self._phase or 'asking'} ..." if act is self._running else ""
+                state = Text(running, "bold")
             rows.add_row(Text(act.title, "bold"), Text(act.story, "dim"), state)
         flow = traffic(self._progress) if self._progress else "waiting for the first answers ..."
         self._live.update(Group(Text(self._address), rows, Text(flow, "cyan")), refresh=True)
@@ -174,15 +185,15 @@ def result(played: Played) -> str:
     """Say in one line how a reload ended."""
     word, _ = MARKS[played.report.outcome]
     planned = "as planned" if played.as_planned else f"BUT {played.act.planned} was planned"
-    text = f"{word} ({planned}), pause {milliseconds(played.report)}"
+    text = f"{word} ({planned}), pause {milliseconds(played)}"
     if played.report.error is not None:
         text += f", because: {why(played.report)}"
     return text
 
 
-def milliseconds(report: ReloadReport) -> str:
-    """Say how long calls waited."""
-    return f"{report.pause_s * 1000:.1f} ms" if report.pause_s else "none"
+def milliseconds(played: Played) -> str:
+    """Say how long calls could not enter."""
+    return f"{played.pause_ms:.1f} ms" if played.pause_ms else "none"
 
 
 def why(report: ReloadReport) -> str:
@@ -203,7 +214,7 @@ def print_result(console: Console, outcome: DemoResult) -> None:
     """
     for part in (
         traffic_table(outcome),
-        reload_table(outcome),
+        reload_list(outcome),
         phase_table(outcome),
         *closing(outcome),
     ):
@@ -212,17 +223,14 @@ def print_result(console: Console, outcome: DemoResult) -> None:
 
 def traffic_table(outcome: DemoResult) -> RenderableType:
     """Lay out what the load generator found."""
-    table = Table(
-        title=f"Traffic in {outcome.verdict.seconds:.0f} s, by the load generator's own books",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("", "sent", "answered", "lost", "doubled", "out of order", "failed"):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for name, tally in (("calls", outcome.verdict.calls), ("messages", outcome.verdict.messages)):
         table.add_row(name, *cells(tally))
-    return table
+    seconds = outcome.verdict.seconds
+    title = Text(f"\n{seconds:.0f} s of traffic, by the load generator's own books", "bold")
+    return Group(title, "", table, "")
 
 
 def cells(tally: Tally) -> list[Text]:
@@ -232,43 +240,42 @@ def cells(tally: Tally) -> list[Text]:
     return plain + [Text(str(count), "red bold" if count else "green") for count in faults]
 
 
-def reload_table(outcome: DemoResult) -> RenderableType:
-    """Lay out how each reload ended."""
-    table = Table(
-        title="Reloads, while that traffic ran",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-        width=WIDTH,
-    )
-    table.add_column("reload", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    table.add_column("pause", justify="right", no_wrap=True)
-    table.add_column("total", justify="right", no_wrap=True)
-    table.add_column("what happened", ratio=1)
-    for played in outcome.played:
-        report = played.report
-        word, colour = MARKS[report.outcome]
+def reload_list(outcome: DemoResult) -> RenderableType:
+    """Lay out how each reload ended, with a line below that says what happened."""
+    waits = outcome.verdict.waits.each_reload_ms
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True)
+    for heading in ("reload", "outcome", "calls paused", "longest wait", "in all"):
+        right = heading not in {"reload", "outcome"}
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for number, played in enumerate(outcome.played):
+        word, colour = MARKS[played.report.outcome]
         table.add_row(
-            played.act.title,
+            Text(played.act.title, "bold"),
             Text(word, colour if played.as_planned else "red bold"),
-            milliseconds(report),
-            f"{report.total_s * 1000:.0f} ms",
-            Text(why(report)) if report.error else Text(committed(played)),
+            milliseconds(played),
+            f"{waits[number]:.1f} ms" if number < len(waits) else "",
+            f"{played.report.total_s * 1000:.0f} ms",
         )
-    return table
+    notes = [
+        Padding(Text(f"{played.act.title}: {what_happened(played)}", "dim"), (0, 0, 0, 2))
+        for played in outcome.played
+    ]
+    title = Text("Reloads, while that traffic ran", "bold")
+    return Group(title, "", table, "", *notes, "")
+
+
+def what_happened(played: Played) -> str:
+    """Say what a reload did, or why it did nothing."""
+    return why(played.report) if played.report.error else committed(played)
 
 
 def committed(played: Played) -> str:
     """Say what a committed reload did to state and traffic."""
     records = sum(module.records_migrated for module in played.report.modules)
-    parts = []
-    if played.shape_before != played.shape_after:
-        parts.append(f"{played.shape_before} → {played.shape_after}")
+    parts = [played.act.story]
     parts += [schema(module) for module in played.report.modules if schema(module)]
     if records:
         parts.append(f"{records} records migrated")
-    parts.append(f"{played.report.calls_held} calls waited")
     return "; ".join(parts)
 
 
@@ -281,20 +288,28 @@ def schema(module: ModuleReport) -> str:
 
 def phase_table(outcome: DemoResult) -> RenderableType:
     """Lay out the phases of the first reload: what took how long, and who waited for it."""
-    report = outcome.played[0].report if outcome.played else None
-    table = Table(
-        title="The eight phases of the first reload, in milliseconds",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("")
-    for phase in report.phases if report else ():
-        table.add_column(phase.name.capitalize(), justify="right")
-    if report is not None:
-        table.add_row("serving", *(f"{p.window_seconds * 1000:.1f}" for p in report.phases))
-        table.add_row("waiting", *(f"{p.seconds * 1000:.1f}" for p in report.phases))
-    return table
+    phases = outcome.played[0].report.phases if outcome.played else ()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("ms")
+    for phase in phases:
+        table.add_column(phase.name.capitalize(), justify="right", no_wrap=True)
+    # no call waits in Prepare: its whole time is spent while the old version serves
+    rehearsed = [
+        phase.seconds + phase.window_seconds
+        if phase.name is Phase.PREPARE
+        else phase.window_seconds
+        for phase in phases
+    ]
+    paused = [0.0 if phase.name is Phase.PREPARE else phase.seconds for phase in phases]
+    table.add_row("serving", *map(cell, rehearsed))
+    table.add_row("paused", *map(cell, paused))
+    title = Text("The eight phases of the first reload", "bold")
+    return Group(title, "", table, "")
+
+
+def cell(seconds: float) -> str:
+    """Write a time in milliseconds, or nothing."""
+    return f"{seconds * 1000:.1f}" if seconds else "-"
 
 
 def closing(outcome: DemoResult) -> list[Text]:
@@ -304,22 +319,21 @@ def closing(outcome: DemoResult) -> list[Text]:
     exact = "exactly" if verdict.state_ok else "NOT"
     lines = [
         Text(
-            f"state   {verdict.serials:,} entries in the ledger, {euros(verdict.found_cents)} on "
-            f"the accounts: {exact} what was sent"
+            f"State: {verdict.serials:,} entries, {euros(verdict.found_cents)}: "
+            f"{exact} what was sent."
         ),
         Text(
-            f"answers by versions {', '.join(verdict.versions)}; "
-            f"{verdict.stale_answers} by an older one after a newer, "
-            f"{verdict.mixed_answers} from a mix of old and new modules"
+            f"Versions that answered: {', '.join(verdict.versions)}. Old after new: "
+            f"{verdict.stale_answers}. Old mixed with new: {verdict.mixed_answers}."
         ),
         Text(
-            f"longest wait of any caller: {waits.with_reload_ms:.1f} ms while a reload ran, "
-            f"{waits.without_reload_ms:.1f} ms otherwise"
+            f"Longest wait of a caller: {waits.with_reload_ms:.1f} ms during a reload, "
+            f"{waits.without_reload_ms:.1f} ms otherwise."
         ),
     ]
-    lines += [Text(f"fault   {error}", "red") for error in verdict.errors]
+    lines += [Text(f"Fault: {error}", "red") for error in verdict.errors]
     if outcome.folder:
-        lines.append(Text(f"kept in {outcome.folder}"))
+        lines.append(Text(f"Kept in {outcome.folder}"))
     word = "Nothing was lost. Every reload ended as planned." if outcome.ok else "NOT as promised."
     lines.append(Text(f"\n{word}", "bold green" if outcome.ok else "bold red"))
     return lines

@@ -17,6 +17,7 @@ from replank.report import Outcome, ReloadReport
 
 SETTLE_S = 10.0
 CALLERS = 4
+GAP_S = 0.001
 FAULTS_KEPT = 10
 
 
@@ -70,7 +71,7 @@ async def stateful_reload(folder: Path, *, reloads: int = 100) -> StatefulResult
         bench = LedgerBench(host, sources)
         for number in range(reloads):
             await bench.turn(number)
-    pauses = [report.pause_s * 1000 for report in bench.reports]
+    pauses = [max(report.pause_s, report.closed_s) * 1000 for report in bench.reports]
     outcomes = [report.outcome for report in bench.reports]
     return StatefulResult(
         reloads=len(bench.reports),
@@ -109,20 +110,22 @@ class LedgerBench:
         self.reports: list[ReloadReport] = []
         self.faults: list[str] = []
         self.last: Verdict | None = None
+        self._reloading = False
 
     async def turn(self, number: int) -> None:
         """Write, reload while writing, and compare."""
         move, outcome, label = self.PLAN[number % len(self.PLAN)]
         what = f"reload {number + 1} ({move})"
+        self._reloading = True
         async with asyncio.TaskGroup() as group:
             for caller in range(CALLERS):
-                group.create_task(self._deposit(f"deposit-{caller}"))
-            group.create_task(self._message("message-0"))
+                group.create_task(self._call(f"deposit-{caller}"))
+            group.create_task(self._send("message-0"))
             if move == "rollback":
                 report = await self.host.rollback("ledger")
             else:
                 report = await self.host.reload({"ledger": self.sources[move]})
-            group.create_task(self._deposit("deposit-after"))
+            self._reloading = False
         self.reports.append(report)
         if report.outcome is not outcome:
             why = report.error.message if report.error else "no error"
@@ -139,21 +142,32 @@ class LedgerBench:
         if not (verdict.calls.clean and verdict.messages.clean):
             self.faults.append(f"{what}: calls {verdict.calls}, messages {verdict.messages}")
 
-    async def _deposit(self, sender: str) -> None:
-        number = self.books.leaves(sender)
-        owner, cents = f"customer-{number % 50}", 1 + number % 997
-        try:
-            await self.host["ledger"].deposit(sender, number, owner, cents)
-        except Exception as error:
-            self.books.refused(sender, number, f"{type(error).__name__}: {error}")
-        else:
-            self.books.answered(owner, cents, started=0.0, now=0.0)
+    async def _call(self, sender: str) -> None:
+        """Deposit as long as the reload runs, and once after it."""
+        while True:
+            last = not self._reloading
+            number, owner, cents = self._next(sender)
+            try:
+                await self.host["ledger"].deposit(sender, number, owner, cents)
+            except Exception as error:
+                self.books.refused(sender, number, f"{type(error).__name__}: {error}")
+            else:
+                self.books.answered(owner, cents, started=0.0, now=0.0)
+            if last:
+                return
+            await asyncio.sleep(GAP_S)
 
-    async def _message(self, sender: str) -> None:
+    async def _send(self, sender: str) -> None:
+        """Send messages as long as the reload runs."""
+        while self._reloading:
+            number, owner, cents = self._next(sender)
+            await self.host["ledger"].send.deposit(sender, number, owner, cents)
+            self.books.answered(owner, cents, started=0.0, now=0.0)
+            await asyncio.sleep(GAP_S)
+
+    def _next(self, sender: str) -> tuple[int, str, int]:
         number = self.books.leaves(sender)
-        owner, cents = f"customer-{number % 50}", 1 + number % 499
-        await self.host["ledger"].send.deposit(sender, number, owner, cents)
-        self.books.answered(owner, cents, started=0.0, now=0.0)
+        return number, f"customer-{number % 50}", 1 + number % 997
 
     async def _settled(self) -> dict[str, Any]:
         """Return the ledger's statement when the messages that wait have been handled."""

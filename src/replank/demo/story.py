@@ -117,6 +117,14 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     shape_after: str
 
     @property
+    def pause_ms(self) -> float:
+        """How long calls could not enter, in milliseconds.
+
+        The longest wait of a call at the gate can be shorter: a call may arrive late.
+        """
+        return max(self.report.pause_s, self.report.closed_s) * 1000
+
+    @property
     def as_planned(self) -> bool:
         """Whether the reload ended as the story says."""
         return self.report.outcome is self.act.planned
@@ -142,7 +150,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pause_ms_max(self) -> float:
         """The longest pause of all reloads, in milliseconds."""
-        return max((one.report.pause_s * 1000 for one in self.played), default=0.0)
+        return max((one.pause_ms for one in self.played), default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `replank demo --json` prints."""
@@ -156,6 +164,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
             "pause_ms_max": round(self.pause_ms_max, 3),
             "longest_wait_ms_with_reload": round(verdict.waits.with_reload_ms, 3),
             "longest_wait_ms_without_reload": round(verdict.waits.without_reload_ms, 3),
+            "longest_wait_ms_each_reload": [round(ms, 3) for ms in verdict.waits.each_reload_ms],
             "seconds": verdict.seconds,
             "traffic": {
                 "calls": msgspec.to_builtins(verdict.calls),

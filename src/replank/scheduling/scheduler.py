@@ -1,4 +1,4 @@
-"""The scheduler: takes every request for a reload, runs it when its modules are free, answers it."""
+"""The scheduler: takes every request for a reload, runs it when its turn comes, answers it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from replank.errors import HostStopped, SelfReload
 from replank.instrumentation.events import PhaseEvent
 from replank.report import ReloadReport
-from replank.traffic.calls import live_chain
+from replank.traffic.calls import live_chain, outside_chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,27 +153,39 @@ class ReloadScheduler:
 
     def _start_free(self) -> None:
         """Start every request whose modules no earlier one holds or waits for."""
-        taken = frozenset[str]().union(*self._running.values())
+        earlier = [(frozenset(one.targets), tied) for one, tied in self._running.items()]
         still: list[Request] = []
+        free: list[Request] = []
         for request in self._waiting:
             names = frozenset(request.targets)
             tied = self._tied_to(names)
-            if taken & names or any(tied & frozenset(one.targets) for one in self._running):
+            if any(names & other_tied or tied & others for others, other_tied in earlier):
                 still.append(request)
             else:
-                self._begin(request, tied)
-            taken |= tied  # an earlier one that waits keeps its place before later ones
+                free.append(request)
+                self._running[request] = tied
+            earlier.append((names, tied))  # one that waits keeps its place before later ones
         self._waiting = still
+        for request in free:
+            self._begin(request)
 
-    def _begin(self, request: Request, tied: frozenset[str]) -> None:
-        self._running[request] = tied
-        task = asyncio.create_task(self._serve(request), name=f"reload {sorted(request.targets)}")
+    def _begin(self, request: Request) -> None:
+        # The request may come from inside a call; the reload is no part of that call's chain.
+        task = asyncio.create_task(
+            self._serve(request),
+            name=f"reload {sorted(request.targets)}",
+            context=outside_chain(),
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, request: Request) -> None:
         try:
             request.ticket.answer(await self._run(request))
+        except asyncio.CancelledError:
+            # Whoever awaits the ticket has not been cancelled.
+            request.ticket.fail(HostStopped("the host stopped while the reload ran"))
+            raise
         except BaseException as error:
             request.ticket.fail(error)
             if not isinstance(error, Exception):

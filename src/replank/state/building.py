@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -191,9 +192,8 @@ class RecordBuilder:
 
     @property
     def _keyword_only(self) -> bool:
-        return bool(self.cls.__struct_config__.kw_only) or self.cls.__match_args__ != tuple(
-            field.name for field in self.fields
-        )
+        parameters = inspect.signature(self.cls).parameters.values()
+        return any(one.kind is one.KEYWORD_ONLY for one in parameters)
 
     def _constructor(self) -> Any:
         """Return what makes a Struct: the class, or a copy of a template.
@@ -235,9 +235,9 @@ class RecordBuilder:
     def _complete(self, node: dict[str, Any], memo: Memo) -> dict[str, Any]:
         """Return the node with exactly the fields of this class: tags off, defaults filled in."""
         full = {k: v for k, v in node.items() if k not in (TYPE_KEY, PLAIN_KEY)}
-        for name in full:
+        for name, value in full.items():
             if name not in self._known:
-                mismatch = Mismatch(f"only fields of {self.name}", full[name], "no such field")
+                mismatch = Mismatch(f"only fields of {self.name}", value, "no such field")
                 mismatch.at(f".{name}")
                 raise mismatch
         for field in self.fields:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections import deque
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,8 +18,9 @@ from replank.state.layers import STEP, Steps
 
 YOUNG_MAX = 2_000
 """Young objects after which a collection by hand (some tens of microseconds) is worth it."""
-WATCH_EVERY = 16
-"""Breaths between two looks at the memory: reading it takes about 10 microseconds."""
+LOOK_EVERY = 16
+"""Breaths between two looks at the memory (10 microseconds) and two collections in any case: our
+own new dicts must be frozen while they are small, for a collection walks through all they hold."""
 
 
 class _Collector:
@@ -94,11 +94,12 @@ class CollectorGuard:
         Raises:
             MigrationError: The process grew by more than the limit.
         """
-        if gc.get_count()[0] > YOUNG_MAX:
+        self._breaths += 1
+        looks = self._breaths % LOOK_EVERY == 1
+        if looks or gc.get_count()[0] > YOUNG_MAX:
             gc.collect(0)
             gc.freeze()
-        self._breaths += 1
-        if self._breaths % WATCH_EVERY:
+        if not looks:
             return
         self.growth_bytes = max(self.growth_bytes, resident_bytes() - self._before)
         limit = self.growth_max_bytes
@@ -120,45 +121,22 @@ def resident_bytes() -> int:
         return 0
 
 
-def release_in_slices(garbage: Any, step: int = STEP) -> Steps:
-    """Take containers apart in small steps, so that freeing what they hold is no pause.
+def release_in_slices(containers: list[Any], step: int = STEP) -> Steps:
+    """Empty containers in small steps, so that freeing what they hold is no pause.
+
+    Only the containers themselves are taken apart, never what is in them: a record of the old
+    state may live on in the new one.
 
     Args:
-        garbage: A list, dict, set or deque, or an object whose attributes are such; nobody else
-            may use it any more. What is inside is taken apart too, as far as containers go.
+        containers: Dicts, sets, lists; nobody else may use them any more. The list is emptied too.
         step: Items between two yields.
     """
-    waiting: list[Any] = [garbage]
-    del garbage
     count = 0
-    while waiting:
-        container = waiting.pop()
-        if not isinstance(container, dict | list | set | deque):
-            container = _attributes_of(container)
+    while containers:
+        container = containers.pop()
+        take = container.popitem if isinstance(container, dict) else container.pop
         while container:
-            if isinstance(container, dict):
-                part = container.popitem()[1]
-            else:
-                part = container.pop()
-            if isinstance(part, dict | list | set | deque) or _is_ours(part):
-                waiting.append(part)
-            del part
+            take()
             count += 1
             if not count % step:
                 yield
-
-
-def _is_ours(part: Any) -> bool:
-    return type(part).__module__.startswith("replank.state.")
-
-
-def _attributes_of(part: Any) -> list[Any]:
-    """Take the containers out of one of our own objects."""
-    found = []
-    for name in (*getattr(part, "__slots__", ()), *getattr(part, "__dict__", {})):
-        value = getattr(part, name, None)
-        if name in ("table", "layers", "_family", "_table"):
-            continue  # these live on
-        if isinstance(value, dict | list | set | deque) or _is_ours(value):
-            found.append(value)
-    return found

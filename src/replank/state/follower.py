@@ -1,11 +1,16 @@
-"""After a commit: the old state is kept in step with every write that the new version accepts.
+r"""After a commit: the old state is kept in step with every write that the new version accepts.
 
 So a rollback in probation needs no migration of its own: it drains the few marks that are left and
 switches the table to the old records, in a time that does not grow with what was written. What
 the old version has no room for is parked in a residue and comes back with a later upgrade.
 
-    begin -> follow_slices (again and again) -> drain -> rollback -> fold_slices
-                                          \\-> stop (probation is over)
+    start -> (the window folds) -> begin -> follow_slices, again and again
+                                              |-> drain -> rollback -> fold_slices
+                                              `-> stop (probation is over)
+
+The old record of a key lies in the table's own layers until the window has folded it, and in `kept`
+from then on, or from when the follower made another. New records are known by key from their
+fold on; one that is written before waits among the strays.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from replank.state.mirror import Copy, Family, Mirror
 from replank.state.residue import PARKED, Residue
 from replank.state.switch import Switch
 from replank.state.tables import FollowedTable, ReadFollowedTable
+from replank.state.watching import Sink
 
 LIMIT = 64
 PAUSE_S = 0.001
@@ -33,9 +39,6 @@ class Follower:
         upgrade: Make a new record from an old one: shows what does not come back.
         downgrade: Make the old record from a new one and the old one kept, or None.
         residue: Where to park what the old version has no room for.
-        reads: Whether what is read counts as written.
-        classes: The classes of the new records.
-        left_out: Old records that the new version has no room for; they return in a rollback.
         family: The followers among which objects keep their identity.
     """
 
@@ -46,9 +49,6 @@ class Follower:
         downgrade: Callable[[Any, Any], Any],
         *,
         residue: Residue,
-        reads: bool,
-        classes: Iterable[type],
-        left_out: Mapping[Any, Any] | None = None,
         family: Family | None = None,
     ) -> None:
         self.layers = layers
@@ -61,28 +61,49 @@ class Follower:
         self.garbage: list[Any] = []
         self._upgrade = upgrade
         self._downgrade = downgrade
-        self._left_out = dict(left_out or {})
+        self._left_out: dict[Any, Any] = {}
+        self._strays = shards()
         self._table = layers.table
         self._switch: Switch | None = None
-        layers.touched = set() if reads else None
         self.mirror = Mirror(
-            layers, self._look, self._down, self.kept, family, dropped=residue.forget
+            layers,
+            self._look,
+            self._down,
+            self.kept,
+            family=family,
+            dropped=residue.forget,
+            unplaced=self._stray,
         )
-        for cls in classes:
-            self.mirror.watch.learn(cls)
-        self.mirror.watch.start()
 
     @staticmethod
-    def needs_reads(cls: type) -> bool:
+    def needs_reads(value_class: type) -> bool:
         """Whether changes of new values of a class can be missed when only writes are noted."""
-        kind = kind_of(cls)
+        kind = kind_of(value_class)
         return kind.declared is Tracking.READS or kind.inside is Inside.ATTRIBUTES
+
+    def learn(self, classes: Iterable[type]) -> None:
+        """Look at the classes of the new records, before the pause."""
+        for cls in classes:
+            self.mirror.watch.learn(cls)
+
+    def start(self, left_out: Mapping[Any, Any], *, reads: bool) -> None:
+        """Note what is written from the commit on.
+
+        Args:
+            left_out: Old records that the new version has no room for; they return in a rollback.
+            reads: Whether what is read counts as written.
+        """
+        self._left_out = dict(left_out)
+        self.layers.touched = {} if reads else None
+        self.mirror.watch.start()
 
     def keep(self, key: Any, new: Any, old: Any) -> None:
         """Take over an old record that the fold displaced."""
-        if old is not MISSING:
-            self.kept[hash(key) % SHARDS][key] = old
+        self.kept[hash(key) % SHARDS].setdefault(key, old)
         self.mirror.watch.note(new, key)
+        number = id(new)
+        if self._strays[(number >> 4) % SHARDS].pop(number, None) is not None:
+            self.layers.dirty.add(key)
 
     def begin(self) -> None:
         """Start following: the fold is done and the base is a plain dict of new records again."""
@@ -95,24 +116,21 @@ class Follower:
         else:
             layers.enter(ReadFollowedTable)
         self.ready = True
+        self._strays = shards()
 
     def follow_slices(self) -> Copy:
         """Bring the old records up to date in small steps; call it again while probation lasts."""
         self._require_ready()
         return self.mirror.catch_up_steps(LIMIT, PAUSE_S)
 
-    def take_read_keys(self) -> set[Any]:
-        """Return the keys read so far and begin a new set; see `Window.take_read_keys`."""
-        touched = self.layers.touched
-        if touched is None:
-            return set()
-        self.layers.touched = set()
-        return touched
+    def take_read(self) -> Sink:
+        """Return the values read so far and begin anew; see `Window.take_read`."""
+        return self.mirror.take_read()
 
-    def copy_read_slices(self, keys: set[Any]) -> Steps:
-        """Follow again what `take_read_keys` returned a grace period ago."""
+    def copy_read_slices(self, values: Sink) -> Steps:
+        """Follow again what `take_read` returned a grace period ago."""
         self._require_ready()
-        return self.mirror.copy_read_steps(keys)
+        return self.mirror.copy_read_steps(values)
 
     def marks(self) -> int:
         """How many writes are not followed yet."""
@@ -142,10 +160,12 @@ class Follower:
         """Bring the old records to their places after a rollback, in small steps."""
         if self._switch is None:
             raise InternalError("a fold follows a rollback, and there was none")
-        yield from self._switch.fold_steps()
+        for _ in self._switch.fold_steps():
+            self._switch.layers.dirty.clear()  # nobody follows
+            yield
         self._switch.layers.leave()
         self.stopped = True
-        self.garbage.append(self.mirror)
+        self.garbage += self.mirror.containers()
 
     def stop(self) -> None:
         """End probation: the table costs nothing again; the old records are left to be freed."""
@@ -156,13 +176,23 @@ class Follower:
         if self.ready:
             self.layers.leave()
         self.ready = False
-        self.garbage += [self.kept, self.mirror]
+        self.garbage += self.mirror.containers()
 
     def _look(self, key: Any) -> Any:
-        return dict.get(self._table, key, MISSING)
+        if self.ready:
+            return dict.get(self._table, key, MISSING)
+        value = self.layers.fresh[hash(key) % SHARDS].get(key, MISSING)
+        return self.layers.current(key) if value is MISSING else value
+
+    def _stray(self, new: Any) -> None:
+        if not self.ready:
+            number = id(new)
+            self._strays[(number >> 4) % SHARDS][number] = new
 
     def _down(self, key: Any, new: Any) -> Any:
         old = self.kept[hash(key) % SHARDS].get(key)
+        if old is None and key in self.layers.fresh[hash(key) % SHARDS]:
+            old = self.layers.current(key)  # not folded yet
         made = self._downgrade(new, old)
         if made is PARKED:
             self.residue.park_record(key, new)

@@ -106,7 +106,7 @@ class Freezer:
 
     # -- compiling, by hint
 
-    def _compile(self, hint: Any) -> Walk:
+    def _compile(self, hint: Any) -> Walk:  # noqa: PLR0911 - one line a kind
         exact = self.exact_types(hint)
         if exact is not None:
             return self._scalar(exact)
@@ -205,21 +205,20 @@ class Freezer:
         fields = [(field.name, self._field_walk(field.hint)) for field in record_fields(cls)]
         if flavour_of(cls) == "typeddict":
             return self._typed_dict(dict(fields))
-        return generate_record(cls, fields, self._incomplete(cls, dict(fields)), self.untyped)
+        return generate_record(cls, fields, self._incomplete(dict(fields)), self.untyped)
 
     def _field_walk(self, hint: Any) -> Walk | frozenset[type]:
         exact = self.exact_types(hint)
         return exact if exact is not None else self.walk_later(hint)
 
-    def _incomplete(self, cls: Any, fields: dict[str, Walk | frozenset[type]]) -> Walk:
+    def _incomplete(self, fields: dict[str, Walk | frozenset[type]]) -> Walk:
         """Freeze an object that lacks an attribute: building it anew says so, or has a default."""
 
         def incomplete(value: Any, memo: Memo) -> Any:
             node: dict[str, Any] = memo.setdefault(id(value), {})
-            for name in fields:
+            for name, walk in fields.items():
                 if hasattr(value, name):
                     part = getattr(value, name)
-                    walk = fields[name]
                     node[name] = (
                         self._scalar(walk)(part, memo)
                         if isinstance(walk, frozenset)
@@ -227,7 +226,6 @@ class Freezer:
                     )
             return node
 
-        assert isinstance(cls, type)
         return incomplete
 
     def _typed_dict(self, fields: dict[str, Walk | frozenset[type]]) -> Walk:

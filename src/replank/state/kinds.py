@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -30,7 +30,7 @@ import msgspec
 
 _ATOMS: tuple[type, ...] = (
     type(None), bool, int, float, complex, str, bytes, range, slice,
-    datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo,
+    dt.date, dt.time, dt.timedelta, dt.tzinfo,
     decimal.Decimal, fractions.Fraction, uuid.UUID, enum.Enum, pathlib.PurePath,
     re.Pattern, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,
 )  # fmt: skip
@@ -127,7 +127,7 @@ def _annotated_fields(cls: type) -> dict[str, Any] | None:
     return {name: hints.get(name, Any) for name in names}
 
 
-def kind_of(cls: type, _seen: frozenset[type] = frozenset()) -> Kind:
+def kind_of(cls: type, _seen: frozenset[type] = frozenset()) -> Kind:  # noqa: PLR0911  # a table
     """Return how values of a class change, and where to look inside them."""
     if issubclass(cls, _ATOMS):
         return Kind(Tracking.FROZEN, atom=True)
@@ -149,7 +149,7 @@ def kind_of(cls: type, _seen: frozenset[type] = frozenset()) -> Kind:
     return Kind(own, inside, watched, harder(own, *by_name.values()))
 
 
-def classify(hint: Any, _seen: frozenset[type] = frozenset()) -> Tracking:
+def classify(hint: Any, _seen: frozenset[type] = frozenset()) -> Tracking:  # noqa: PLR0911
     """Return the hardest tracking that a value of an annotated type can need."""
     hint = getattr(hint, "__value__", hint)  # type X = ...
     hint = getattr(hint, "__supertype__", hint)  # NewType

@@ -75,8 +75,11 @@ class Layers:
         self.fresh: list[dict[Any, Any]] = []
         self.dirty: set[Any] = set()
         """Keys written since somebody last took the set."""
-        self.touched: set[Any] | None = None
-        """Keys read, when values cannot be watched themselves; None when they can."""
+        self.touched: dict[int, Any] | None = None
+        """Values handed out, by id, when they cannot be watched themselves; None when they can.
+
+        Values and not keys: who changes an object may have got it under a key that is gone.
+        """
         self.size = dict.__len__(table)
         self.epoch = 0
         """Raised when the base's keys change under running iterations."""
@@ -143,10 +146,10 @@ class Layers:
         self.tail = None
         return MISSING
 
-    def note(self, key: Any) -> None:
+    def note(self, value: Any) -> None:
         """Count a value that a caller now holds as written, when values cannot be watched."""
         if self.touched is not None:
-            self.touched.add(key)
+            self.touched[id(value)] = value
 
     def save(self) -> None:
         """Keep what an undo needs before the first change of keys after a commit."""

@@ -25,9 +25,11 @@ from typing import Any
 
 from replank.errors import MigrationError
 from replank.state.layers import MISSING, SHARDS, STEP, Layers, Steps
-from replank.state.watching import Watch, quiet
+from replank.state.watching import Sink, Watch, quiet
 
 ROUNDS_MAX = 12
+MARKS_MAX = 2_000
+"""Marks from which they are worked off during a walk: a dict of 40,000 stalls as it grows."""
 SHRINK_MIN = 0.8
 """A round that leaves more than this part of the marks it began with does not converge."""
 
@@ -60,6 +62,10 @@ class Family:
         return self._back
 
 
+def _ignore(_: Any) -> None:
+    """Do nothing."""
+
+
 class Mirror:
     """One table's values, and what they are in the other version.
 
@@ -70,6 +76,7 @@ class Mirror:
         target: The other version's values by key, in `SHARDS` small dicts.
         family: The mirrors among which objects are shared.
         dropped: Called with each key that is no longer there.
+        unplaced: Called with each written object that was not seen under any key.
     """
 
     def __init__(
@@ -78,17 +85,21 @@ class Mirror:
         look: Callable[[Any], Any],
         convert: Callable[[Any, Any], Any],
         target: list[dict[Any, Any]],
+        *,
         family: Family | None = None,
-        dropped: Callable[[Any], None] = lambda _key: None,
+        dropped: Callable[[Any], None] = _ignore,
+        unplaced: Callable[[Any], None] = _ignore,
     ) -> None:
         self.layers = layers
         self.look = look
         self.convert = convert
         self.target = target
         self.dropped = dropped
+        self.unplaced = unplaced
         self.watch = Watch()
         self.absent: set[Any] = set()
         """Keys whose values the other version has no room for."""
+        self.marks_max = MARKS_MAX
         self.converted = 0
         self.seconds = 0.0
         """Time spent converting and storing, without the traffic in between."""
@@ -125,12 +136,12 @@ class Mirror:
     def _known(self, value: Any, key: Any) -> Any:
         """Return what the same object became under another key, when that is up to date."""
         for mirror in self._family.mirrors:
+            if mirror.layers.touched is not None and id(value) in mirror.layers.touched:
+                return MISSING
             for other in mirror.watch.places.keys(value):
                 if mirror is self and other == key:
                     continue
                 if other in mirror.layers.dirty or mirror.look(other) is not value:
-                    continue
-                if mirror.layers.touched is not None and other in mirror.layers.touched:
                     continue
                 found = mirror.target[hash(other) % SHARDS].get(other, MISSING)
                 if found is not MISSING:
@@ -140,17 +151,26 @@ class Mirror:
     def _make(self, key: Any, value: Any) -> Any:
         try:
             mirrored = self.convert(key, value)
-        except MigrationError as error:
-            error.what = f"record {key!r}: {error.what}"
-            raise
         except Exception as error:
-            raise MigrationError(
-                f"record {key!r} could not be migrated: {type(error).__name__}: {error}",
-                found=_short(value),
-                do="correct the migration step, then reload again",
-            ) from error
+            raise self._explain(error, key, value) from error
         self.converted += 1
         return mirrored
+
+    @staticmethod
+    def _explain(error: Exception, key: Any, value: Any) -> MigrationError:
+        """Return an error that names the key; what the migration itself said is kept."""
+        if isinstance(error, MigrationError):
+            said = MigrationError(
+                error.what if f"record {key!r}" in error.what else f"record {key!r}: {error.what}"
+            )
+            for fact in ("module", "phase", "found", "expected", "serves", "do", "location"):
+                setattr(said, fact, getattr(error, fact))
+            return said
+        return MigrationError(
+            f"record {key!r} could not be migrated: {type(error).__name__}: {error}",
+            found=_short(value),
+            do="correct the migration step, then reload again",
+        )
 
     def _put(self, key: Any, mirrored: Any) -> None:
         shard = self.target[hash(key) % SHARDS]
@@ -175,23 +195,41 @@ class Mirror:
         return len(layers.dirty) + len(self.watch.written) + len(layers.touched or ())
 
     def walk_steps(self, items: Iterable[tuple[Any, Any]], step: int = STEP) -> Copy:
-        """Mirror everything once; the iterator must bear the traffic between two steps."""
-        dead = self.layers.dead
+        """Mirror the base once; the iterator must bear the traffic between two steps."""
         source = iter(items)
         while True:
             with quiet(), _Stopwatch(self):
-                count = 0
-                for key, _ in source:
-                    if key not in dead:
-                        self.copy_key(key)
-                    count += 1
-                    if count == step:
-                        break
+                count = self._walk_batch(islice(source, step))
             if self._is_blind():
                 return CopyOutcome.NEEDS_READS
             if count < step:
                 return CopyOutcome.READY
+            self.ease(step)
             yield
+
+    def _walk_batch(self, items: Iterable[tuple[Any, Any]]) -> int:
+        """As `copy_key` for items as they lie in the base, without its questions."""
+        dead, target, note, convert = self.layers.dead, self.target, self.watch.note, self.convert
+        several = len(self._family.mirrors) > 1
+        key = value = None
+        count = 0
+        try:
+            for key, value in items:
+                count += 1
+                if key in dead:
+                    continue
+                if note(value, key) or several:
+                    self.copy_key(key)
+                    continue
+                mirrored = convert(key, value)
+                if mirrored is MISSING:
+                    self._put(key, mirrored)
+                else:
+                    target[hash(key) % SHARDS][key] = mirrored
+        except Exception as error:
+            raise self._explain(error, key, value) from error
+        self.converted += count
+        return count
 
     def catch_up_steps(self, limit: int, pause_s: float, step: int = STEP) -> Copy:
         """Mirror what was written, in rounds, until few marks are left or they stay many.
@@ -219,6 +257,11 @@ class Mirror:
         short = self.predicted_pause_s() <= pause_s
         return CopyOutcome.READY if short else CopyOutcome.NOT_CONVERGING
 
+    def ease(self, step: int = STEP) -> None:
+        """Work off some marks during other work when there are many."""
+        if self._unread_marks() > self.marks_max:
+            self.copy_marked(2 * step)
+
     def copy_marked(self, count: int) -> int:
         """Mirror at most so many marked keys and objects; return how many there were."""
         dirty, written = self.layers.dirty, self.watch.written
@@ -232,13 +275,20 @@ class Mirror:
                 done += 1
         return done
 
-    def copy_read_steps(self, keys: Iterable[Any], step: int = STEP) -> Steps:
-        """Mirror values that were only read, and may have changed unseen."""
-        source = iter(keys)
-        while batch := tuple(islice(source, step)):
+    def take_read(self) -> Sink:
+        """Return the values handed out so far and begin anew."""
+        touched = self.layers.touched
+        if touched is None:
+            return {}
+        self.layers.touched = {}
+        return touched
+
+    def copy_read_steps(self, values: Sink, step: int = STEP) -> Steps:
+        """Mirror values that were only read, and may have changed unseen; empties the dict."""
+        while values:
             with quiet(), _Stopwatch(self):
-                for key in batch:
-                    self._copy_read(key)
+                for _ in range(min(step, len(values))):
+                    self._copy_written(values.popitem()[1])
             yield
 
     def drain(self) -> int:
@@ -247,27 +297,29 @@ class Mirror:
         touched = self.layers.touched
         with quiet(), _Stopwatch(self):
             while touched:
-                self._copy_read(touched.pop())
+                self._copy_written(touched.popitem()[1])
                 done += 1
         return done
+
+    def containers(self) -> list[Any]:
+        """Return everything of this mirror that is as large as the table, to be freed in slices."""
+        watch = self.watch
+        return [*self.target, *watch.places.containers(), *watch.parts.containers()]
 
     def predicted_pause_s(self) -> float:
         """What `drain` would take now, by what a record has cost so far, in seconds."""
         return self.marks() * self.seconds / max(1, self.converted)
 
-    def _copy_read(self, key: Any) -> None:
-        value = self.look(key)
-        if value is MISSING:
-            self._drop(key)
-        else:
-            self.copy_value(value, key)
-
     def _copy_written(self, value: Any) -> None:
-        for key in self.watch.places.keys(value):
+        keys = self.watch.places.keys(value)
+        owners = self.watch.owners(value)
+        if not keys and not owners:
+            self.unplaced(value)
+        for key in keys:
             if self.look(key) is value:
                 self.copy_value(value, key)  # under its other keys, too
                 break
-        for key in self.watch.owners(value):
+        for key in owners:
             owner = self.look(key)
             if owner is not MISSING:
                 self.copy_value(owner, key)

@@ -1,9 +1,11 @@
 """The classes a table passes through during a reload; `layers.py` has the theory and the rules.
 
-    Table -> CopyingTable -> FoldingTable -> FollowedTable -> Table
-                  |                |               |
-               abandon           undo           rollback (-> FoldingTable)
+Table -> CopyingTable -> FoldingTable -> FollowedTable -> Table
+              |                |               |
+           abandon           undo           rollback (-> FoldingTable)
 """
+
+# ruff: noqa: D102  # the public methods are those of dict
 
 from __future__ import annotations
 
@@ -125,7 +127,7 @@ class LayeredTable(Table[Any, Any]):
 
     @classmethod
     def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> Any:
-        steady = cls.__replank_steady__ or Table
+        steady: Any = cls.__replank_steady__
         return steady.fromkeys(keys, value)
 
     def __eq__(self, other: object) -> Any:
@@ -160,14 +162,14 @@ class CopyingTable(LayeredTable):
         if value is MISSING and key not in layers.dead:
             value = dict.get(self, key, MISSING)
         if layers.touched is not None and value is not MISSING:
-            layers.touched.add(key)
+            layers.touched[id(value)] = value
         return value
 
     def _write(self, key: Any, value: Any) -> None:
         layers = self._layers
         layers.dirty.add(key)
         if layers.touched is not None:
-            layers.touched.add(key)
+            layers.touched[id(value)] = value
         if key in layers.late:
             layers.late[key] = value
         elif key not in layers.dead and dict.__contains__(self, key):
@@ -202,14 +204,14 @@ class FoldingTable(LayeredTable):
             if value is MISSING and key not in layers.dead:
                 value = dict.get(self, key, MISSING)
         if layers.touched is not None and value is not MISSING:
-            layers.touched.add(key)
+            layers.touched[id(value)] = value
         return value
 
     def _write(self, key: Any, value: Any) -> None:
         layers = self._layers
         layers.dirty.add(key)
         if layers.touched is not None:
-            layers.touched.add(key)
+            layers.touched[id(value)] = value
         shard = layers.fresh[hash(key) % SHARDS]
         if key in shard:
             shard[key] = value
@@ -274,7 +276,7 @@ class FollowedTable(Table[Any, Any]):
         self._layers.dirty.update(new)
         dict.update(self, new)
 
-    def __ior__(self, other: Any) -> Any:
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]  # as in typeshed's dict
         self.update(other)
         return self
 
@@ -284,7 +286,7 @@ class FollowedTable(Table[Any, Any]):
 
     @classmethod
     def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> Any:
-        steady = cls.__replank_steady__ or Table
+        steady: Any = cls.__replank_steady__
         return steady.fromkeys(keys, value)
 
 
@@ -296,13 +298,13 @@ class ReadFollowedTable(LayeredTable):
     def _look(self, key: Any) -> Any:
         value = dict.get(self, key, MISSING)
         if value is not MISSING:
-            self._layers.note(key)
+            self._layers.note(value)
         return value
 
     def _write(self, key: Any, value: Any) -> None:
         layers = self._layers
         layers.dirty.add(key)
-        layers.note(key)
+        layers.note(value)
         dict.__setitem__(self, key, value)
         layers.size = dict.__len__(self)
 

@@ -33,14 +33,15 @@ from replank.plain import (
     Walk,
     show,
 )
-from replank.state.building import Mismatch, RecordBuilder, expected_text
+from replank.state.building import Mismatch, RecordBuilder, exact_types, expected_text
 from replank.state.names import Namespace
 from replank.table import Table
 
 Memo = dict[int, Any]
+_Keys = tuple[frozenset[type], Walk]
 
 _KIND_TYPES = {kind: cls for cls, kind in SCALARS.items()}
-_NUMERIC_TOWER = {float: (float, int)}
+_NUMERIC_TOWER: dict[type, Any] = {float: (float, int)}
 _MAP_CLASSES: dict[str, Any] = {
     "dict": dict,
     "Table": Table,
@@ -102,7 +103,7 @@ class Thawer:
         # Only simple values can be checked: a container's items are checked one by one.
         return constrained if form.kind in _KIND_TYPES else walk
 
-    def _compile_form(self, form: Form, hint: Any) -> Walk:  # noqa: PLR0911 - one line a kind
+    def _compile_form(self, form: Form, hint: Any) -> Walk:  # noqa: C901, PLR0911 - one line a kind
         kind = form.kind
         if kind in _KIND_TYPES:
             return self.scalar(_KIND_TYPES[kind])
@@ -217,7 +218,8 @@ class Thawer:
         return union
 
     def _mapping(self, form: Form, hint: Any) -> Walk:
-        key_walk, value_walk = self._key_walk(form.args[0]), self.walk_later(form.args[1])
+        keys = (exact_types(form.args[0]) or frozenset(), self.walk_later(form.args[0]))
+        walks: list[Walk] = []  # found at first use: recursive types need it
         cls = form.cls
         fallback = default_factory_of(form.args[1]) if form.kind == "defaultdict" else None
 
@@ -230,30 +232,26 @@ class Thawer:
             value = memo[id(node)] = cls()
             if cls is collections.defaultdict:
                 value.default_factory = self._factory(node, fallback)
-            return self._fill(value, node, key_walk, value_walk, memo)
+            if not walks:
+                walks.append(self.walk(form.args[1]))
+            return self._fill(value, node, keys, walks[0], memo)
 
         return mapping
 
-    def _fill(self, value: Any, node: Any, key_walk: Walk, value_walk: Walk, memo: Memo) -> Any:
-        if TYPE_KEY in node:
-            pairs = [(self.untyped(key, memo), key, part) for key, part in node["pairs"]]
-        else:
-            pairs = None
+    def _fill(self, value: Any, node: Any, keys: _Keys, value_walk: Walk, memo: Memo) -> Any:
+        pairs = node["pairs"] if TYPE_KEY in node else node.items()
+        exact, key_walk = keys
         key: Any = None
         try:
-            if pairs is not None:
-                for key, shown, part in pairs:
-                    value[key_walk(shown, memo)] = value_walk(part, memo)
-                return value
-            for key, part in node.items():
-                value[key_walk(key, memo)] = value_walk(part, memo)
+            for key, part in pairs:
+                new = key if key.__class__ in exact else key_walk(key, memo)
+                value[new] = value_walk(part, memo)
         except Mismatch as error:
             error.at(f"[{show(key, 40)}]")
             raise
+        except TypeError as error:
+            raise Mismatch("a key that can be hashed", key, str(error)) from None
         return value
-
-    def _key_walk(self, hint: Any) -> Walk:
-        return self.walk_later(hint)
 
     def _factory(self, node: Any, fallback: Any) -> Any:
         factory = node.factory if isinstance(node, DefaultNode) else node.get("factory")
@@ -274,7 +272,7 @@ class Thawer:
                 return known
             if not isinstance(node, list | tuple | collections.deque):
                 raise Mismatch(expected_text(hint), node)
-            parts = node[1:] if _is_tag(node, "$tuple") else node
+            parts: Any = node[1:] if _is_tag(node, "$tuple") else node  # type: ignore[index]
             value: Any = [] if cls is tuple else _empty(cls, node)
             if cls is not tuple:
                 memo[id(node)] = value
@@ -340,6 +338,8 @@ class Thawer:
 
     def odd_record(self, cls: Any, node: Any, memo: Memo) -> Any:
         """Build from a node that names its class: the expected one, or a subclass of it."""
+        if isinstance(cls, type) and isinstance(node, cls) and self.own.owns(cls):
+            return node  # a migration function made it
         name = node.get(TYPE_KEY) if isinstance(node, dict) else None
         if name is None or not isinstance(name, str) or name.startswith("$"):
             raise Mismatch(getattr(cls, "__qualname__", str(cls)), node)
@@ -350,7 +350,7 @@ class Thawer:
 
     # -- by node, where there is no hint
 
-    def untyped(self, node: Any, memo: Memo) -> Any:  # noqa: PLR0911 - one line a kind
+    def untyped(self, node: Any, memo: Memo) -> Any:  # noqa: C901, PLR0911 - one line a kind
         """Build a value from what its node says alone."""
         cls = node.__class__
         if cls in SCALAR_TYPES:
@@ -366,7 +366,7 @@ class Thawer:
             value = memo[id(node)] = collections.defaultdict() if cls is DefaultNode else cls()
             if cls is DefaultNode:
                 value.default_factory = self._factory(node, None)
-            return self._fill(value, node, self.untyped, self.untyped, memo)
+            return self._fill(value, node, (SCALAR_TYPES, self.untyped), self.untyped, memo)
         if cls is tuple:
             return self._tuple(node, memo)
         if cls in (list, collections.deque):
@@ -400,7 +400,7 @@ class Thawer:
             memo[id(node)] = value = cls()
             if cls is collections.defaultdict:
                 value.default_factory = self._factory(node, None)
-            return self._fill(value, node, self.untyped, self.untyped, memo)
+            return self._fill(value, node, (SCALAR_TYPES, self.untyped), self.untyped, memo)
         if name == "$set":
             items = [self.untyped(item, memo) for item in node["items"]]
             memo[id(node)] = made = set(items) if node["of"] == "set" else frozenset(items)
@@ -415,7 +415,7 @@ class Thawer:
         return self._plain_object(cls, node, memo)
 
     def _plain_object(self, cls: type, node: Any, memo: Memo) -> Any:
-        """Move an object without a schema: a new object of the new class, attribute by attribute."""
+        """Move an object without a schema: a new object of the new class, same attributes."""
         base = self.untyped(node[VALUE_KEY], memo) if VALUE_KEY in node else None
         try:
             value = _new(cls) if base is None else type(base).__new__(cls, base)

@@ -33,7 +33,7 @@ class KeysView(_View, collections.abc.KeysView[Any]):
         return set(it)
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._mapping)
+        return iter(reversed(self._mapping))
 
     def __repr__(self) -> str:
         return f"dict_keys({list(self)!r})"

@@ -62,20 +62,20 @@ class ClassBarrier:
         delete_before: Any = self.cls.__delattr__
         sinks, gate = self.sinks, _gate
 
-        def __setattr__(self: Any, name: str, value: Any) -> None:
+        def note_set(self: Any, name: str, value: Any) -> None:
             if not gate.depth:
                 for sink in sinks:
                     sink[id(self)] = self
             set_before(self, name, value)
 
-        def __delattr__(self: Any, name: str) -> None:
+        def note_delete(self: Any, name: str) -> None:
             if not gate.depth:
                 for sink in sinks:
                     sink[id(self)] = self
             delete_before(self, name)
 
-        setattr(self.cls, "__setattr__", __setattr__)  # noqa: B010  # mypy: assigning a method
-        setattr(self.cls, "__delattr__", __delattr__)  # noqa: B010
+        setattr(self.cls, "__setattr__", note_set)  # noqa: B010  # mypy: assigning a method
+        setattr(self.cls, "__delattr__", note_delete)  # noqa: B010
 
     def remove(self) -> None:
         """Take the hooks off again: the class is as it was."""
@@ -156,11 +156,9 @@ class Places:
             return ()
         return tuple(known) if type(known) is _Keys else (known,)
 
-    def clear_steps(self) -> Iterator[None]:
-        """Forget everything, a small dict at a time."""
-        for shard in self._shards:
-            shard.clear()
-            yield
+    def containers(self) -> list[Any]:
+        """Return the small dicts, to be emptied in slices."""
+        return list(self._shards)
 
 
 class Watch:
@@ -214,7 +212,11 @@ class Watch:
         kind = self._kinds.get(cls) or self.learn(cls)
         if kind.inside is not Inside.NOTHING:
             self._note_parts(value, key, kind)
-        return kind.own is not Tracking.FROZEN and self.places.add(value, key)
+        if kind.own is not Tracking.FROZEN:
+            return self.places.add(value, key)
+        if kind.inside is not Inside.NOTHING:
+            self.places.add(value, key)  # only to find it by what it holds
+        return False
 
     def _note_parts(self, value: Any, key: Any, kind: Kind) -> None:
         """Remember whose parts the objects inside a value are; cycles end at the second visit."""

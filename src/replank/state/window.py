@@ -1,7 +1,7 @@
-"""The window of one table: its records are copied and migrated while the old version serves.
+r"""The window of one table: its records are copied and migrated while the old version serves.
 
     open -> copy_slices (may be repeated) -> finish -> commit -> fold_slices -> closed
-      \\______________ abandon ______________/   \\__ undo __/
+      \______________ abandon ______________/   \__ undo __/
 
 `finish` and `commit` are all that happens while calls wait: the records written last, and one class
 switch. Everything before them can be abandoned without a trace, `commit` can be undone until the
@@ -24,6 +24,7 @@ from replank.state.layers import MISSING, Layers, Steps, shards
 from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
 from replank.state.switch import Switch
 from replank.state.tables import CopyingTable
+from replank.state.watching import Sink
 from replank.table import Table
 
 Upgrade = Callable[[Any], Any]
@@ -79,7 +80,8 @@ class Window:
         self.table = table
         self.state = WindowState.NEW
         self.residue = Residue() if residue is None else residue
-        self.follower: Follower | None = None
+        self._follower: Follower | None = None
+        self._new_reads: bool | None = None
         self.garbage: list[Any] = []
         """What is left to free, in slices (`collector.release_in_slices`)."""
         self._upgrade = upgrade
@@ -90,8 +92,10 @@ class Window:
         self._limit = limit
         self._pause_s = pause_s
         self._made: set[type] = set()
+        self._learned: set[type] = set()
         self._walked = False
         self._reads = False
+        self._merging = bool(self.residue)
 
     def open(self) -> None:
         """Put up the barriers: from here on every write is noted.
@@ -107,9 +111,9 @@ class Window:
         self._require(WindowState.NEW)
         self.layers = Layers(self.table)
         if self._old_type is not None and classify(self._old_type) is Tracking.READS:
-            self.layers.touched = set()
+            self.layers.touched = {}
         self.mirror = Mirror(
-            self.layers, self.layers.current, self._convert, shards(), self._family
+            self.layers, self.layers.current, self._convert, shards(), family=self._family
         )
         self.switch = Switch(self.layers)
         self.layers.enter(CopyingTable)
@@ -133,31 +137,28 @@ class Window:
             if outcome is not CopyOutcome.READY:
                 return outcome
             self._walked = True
+        self._prepare_follower()
         return (yield from self.mirror.catch_up_steps(self._limit, self._pause_s))
 
     def note_reads(self) -> None:
         """Count what is read as written from now on; wait a grace period, then copy again."""
         self._require(WindowState.OPEN)
         if self.layers.touched is None:
-            self.layers.touched = set()
+            self.layers.touched = {}
         self._walked = False
 
-    def take_read_keys(self) -> set[Any]:
-        """Return the keys read so far and begin a new set.
+    def take_read(self) -> Sink:
+        """Return the values read so far and begin anew.
 
-        Wait a grace period, then give them to `copy_read_slices`: nobody holds their values any
-        more, unless they were read again.
+        Wait a grace period, then give them to `copy_read_slices`: nobody holds them any more,
+        unless they were read again.
         """
         self._require(WindowState.OPEN)
-        touched = self.layers.touched
-        if touched is None:
-            return set()
-        self.layers.touched = set()
-        return touched
+        return self.mirror.take_read()
 
-    def copy_read_slices(self, keys: set[Any]) -> Steps:
-        """Copy again what `take_read_keys` returned a grace period ago."""
-        return self.mirror.copy_read_steps(keys)
+    def copy_read_slices(self, values: Sink) -> Steps:
+        """Copy again what `take_read` returned a grace period ago."""
+        return self.mirror.copy_read_steps(values)
 
     def finish(self) -> int:
         """Copy what is still marked; calls wait. Return how many keys that were."""
@@ -166,7 +167,9 @@ class Window:
             for _ in self.mirror.walk_steps(dict.items(self.table)):
                 pass
             self._walked = True
-        return self.mirror.drain()
+        drained = self.mirror.drain()
+        self._prepare_follower()
+        return drained
 
     def commit(self) -> None:
         """Let the table show the new records; calls wait, and the journal decides."""
@@ -183,27 +186,20 @@ class Window:
         }
         left_out = {key: self.layers.current(key) for key in self.mirror.absent}
         self.switch.commit(self.mirror.target, left_out, extra)
-        if self._downgrade is not None:
-            self.follower = Follower(
-                self.layers,
-                self._upgrade,
-                self._downgrade,
-                residue=self.residue,
-                reads=self._new_reads(),
-                classes=self._made,
-                left_out=left_out,
-                family=None if self._family is None else self._family.back(),
-            )
+        self.layers.dirty.update(extra)  # the follower has no old record for them
+        if self._follower is not None:
+            self._follower.start(left_out, reads=bool(self._new_reads))
         self.state = WindowState.COMMITTED
 
     def undo(self) -> None:
         """Take the commit back: the old records show again, with every write up to it."""
         self._require(WindowState.COMMITTED)
-        if self.follower is not None:
-            self.follower.stop()
-            self.follower = None
+        if self._follower is not None:
+            self._follower.stop()
+            self._follower = None
+            self._learned.clear()
         self.switch.undo()
-        self.layers.touched = set() if self._reads else None
+        self.layers.touched = {} if self._reads else None
         self.mirror.watch.start()
         self.state = WindowState.OPEN
 
@@ -215,13 +211,18 @@ class Window:
         if self.state is not WindowState.FOLDING:
             self._require(WindowState.COMMITTED)
         self.state = WindowState.FOLDING
-        follower = self.follower
-        yield from self.switch.fold_steps(follower.keep if follower is not None else None)
-        if follower is not None:
-            follower.begin()
-        else:
+        follower = self._follower
+        if follower is None:
+            for _ in self.switch.fold_steps():
+                self.layers.dirty.clear()  # nobody follows
+                yield
             self.layers.leave()
-        self.garbage.append(self.mirror)
+        else:
+            for _ in self.switch.fold_steps(follower.keep):
+                follower.mirror.ease()
+                yield
+            follower.begin()
+        self.garbage += self.mirror.containers()
         self.state = WindowState.CLOSED
 
     def abandon(self) -> None:
@@ -238,11 +239,26 @@ class Window:
             self.undo()
         self._require(WindowState.OPEN)
         self.mirror.watch.stop()
+        self._follower = None
         for _ in self.layers.settle_steps():
             pass
         self.layers.leave()
-        self.garbage.append(self.mirror)
+        self.garbage += self.mirror.containers()
         self.state = WindowState.CLOSED
+
+    def follower(self) -> Follower:
+        """Return what keeps the old state in step after the commit.
+
+        Raises:
+            UsageError: There is none: not committed yet, or the migration has no downgrade.
+        """
+        if self._follower is None or self.state is WindowState.OPEN:
+            raise UsageError(
+                "this table has no follower",
+                found="no downgrade" if self._downgrade is None else f"the window is {self.state}",
+                do="declare the downgrade of each migration step to make a rollback possible",
+            )
+        return self._follower
 
     def counterpart(self, old: Any) -> Any:
         """Return what an old record became, or None when it is not in this table.
@@ -258,15 +274,31 @@ class Window:
         new = self._upgrade(old)
         if new is PARKED:
             return MISSING
-        if self.residue:
+        if self._merging:
             new = self.residue.merge(key, new)
         self._made.add(type(new))
         return new
 
-    def _new_reads(self) -> bool:
-        if self._new_type is not None:
-            return classify(self._new_type) is Tracking.READS
-        return any(Follower.needs_reads(cls) for cls in self._made)
+    def _prepare_follower(self) -> None:
+        """Do what the follower needs before the pause: looking at classes takes a while."""
+        if self._downgrade is None:
+            return
+        if self._follower is None:
+            self._follower = Follower(
+                self.layers,
+                self._upgrade,
+                self._downgrade,
+                residue=self.residue,
+                family=None if self._family is None else self._family.back(),
+            )
+            if self._new_type is not None:
+                self._new_reads = classify(self._new_type) is Tracking.READS
+        classes = self._made - self._learned
+        self._learned |= classes
+        self._follower.learn(classes)
+        if self._new_type is None:
+            needed = any(Follower.needs_reads(cls) for cls in classes)
+            self._new_reads = needed or bool(self._new_reads)
 
     def _require(self, state: WindowState) -> None:
         if self.state is not state:

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from replank.traffic.gate import Lane
+    from replank.traffic.gate import Gate, Lane
 
 _STACK_DEPTH_MAX = 50
 
@@ -25,13 +25,14 @@ class Chain:
         call: Name of its outermost call.
     """
 
-    __slots__ = ("_token", "alive", "call", "lanes", "started_at")
+    __slots__ = ("_token", "alive", "call", "lanes", "started_at", "waits_at")
 
     def __init__(self, lane: Lane, call: str) -> None:
         self.call = call
         self.lanes = [lane]
         self.alive = True
         self.started_at = perf_counter()
+        self.waits_at: tuple[Gate, ...] = ()
         self._token: contextvars.Token[Chain | None] | None = None
         lane.chains.add(self)
 
@@ -62,16 +63,47 @@ class Chain:
     def end(self) -> None:
         """Be in flight nowhere."""
         self.alive = False
-        if self._token is not None:
-            chain_var.reset(self._token)
-            self._token = None
         for lane in self.lanes:
             lane.forget(self)
+        token, self._token = self._token, None
+        if token is not None:
+            try:  # noqa: SIM105 - suppress() costs more than the call itself
+                chain_var.reset(token)
+            except ValueError:
+                pass  # an abandoned call, closed by the collector in another context
 
 
 chain_var: contextvars.ContextVar[Chain | None] = contextvars.ContextVar(
     "replank_chain", default=None
 )
+
+
+CANCELLED_BY_DRAIN = "the module's drain policy is cancel"
+
+
+def ends_only_the_call(error: asyncio.CancelledError) -> bool:
+    """Tell whether a cancellation ended one call, and not the worker that carries calls.
+
+    A drain cancels what outlives it, with its own message; a module's code may also let the
+    cancellation of something that it awaited go through. In both cases the worker goes on.
+
+    Args:
+        error: What came out of the call, in the running task.
+    """
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        return True
+    if error.args != (CANCELLED_BY_DRAIN,):
+        return False
+    task.uncancel()
+    return True
+
+
+def outside_chain() -> contextvars.Context:
+    """Return a copy of the running context in which no chain runs, for a task of its own."""
+    context = contextvars.copy_context()
+    context.run(chain_var.set, None)
+    return context
 
 
 def live_chain() -> Chain | None:
@@ -90,9 +122,13 @@ class Blocker:
     stack: tuple[str, ...]
     """Where it stands, outermost first: "ledger.py:12 in deposit"."""
     task: asyncio.Task[Any] | None
+    blocks: tuple[str, ...] = ()
+    """The drained modules that it is in flight in; `module` is where it came in."""
 
     def __str__(self) -> str:
-        where = f", at {self.stack[-1]}" if self.stack else ""
+        # The first frame is the call's own line; the last is what it waits in.
+        ends = dict.fromkeys((*self.stack[:1], *self.stack[-1:]))
+        where = ", at " + " -> ".join(ends) if ends else ""
         return f"{self.module}.{self.call} ({self.age_s:.2f} s{where})"
 
 
@@ -104,6 +140,7 @@ def find_blockers(lanes: Iterable[Lane]) -> tuple[Blocker, ...]:
     Args:
         lanes: The lanes that are being drained.
     """
+    lanes = tuple(lanes)
     chains = {chain for lane in lanes for chain in lane.chains}
     frames = _frames_by_chain(chains)
     now = perf_counter()
@@ -117,6 +154,7 @@ def find_blockers(lanes: Iterable[Lane]) -> tuple[Blocker, ...]:
                 age_s=now - chain.started_at,
                 stack=stack,
                 task=task,
+                blocks=tuple(lane.gate.module for lane in lanes if chain in lane.chains),
             )
         )
     return tuple(blockers)

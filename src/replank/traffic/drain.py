@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from replank.errors import PhaseTimeout
-from replank.traffic.calls import Blocker, find_blockers
+from replank.traffic.calls import CANCELLED_BY_DRAIN, Blocker, find_blockers
 from replank.traffic.gate import Gate, Held, Lane
 
 _BLOCKERS_NAMED_MAX = 5
@@ -42,9 +42,12 @@ class Drain:
         self._lanes = tuple(gate.lane for gate in self._gates)
         for lane in self._lanes:
             lane.on_empty = self._look
+        for chain in [chain for lane in self._lanes for chain in lane.chains if chain.waits_at]:
+            for gate in chain.waits_at:  # one branch waits at another drain's gate
+                gate.let_through(chain)
         self._look()
 
-    async def wait(self, deadline_s: float, policies: dict[str, str]) -> Drained:
+    async def wait(self, deadline_s: float, policies: Mapping[str, str]) -> Drained:
         """Wait until nothing is in flight in any of the modules.
 
         Args:
@@ -62,10 +65,10 @@ class Drain:
         detached: tuple[Blocker, ...] = ()
         if not await self._wait_empty(deadline_s):
             blockers = find_blockers(self._lanes)
-            if any(policies.get(b.module) == "cancel" for b in blockers):
+            if any(_follows("cancel", b, policies) for b in blockers):
                 cancelled = await self._cancel(blockers, policies)
             left = find_blockers(self._lanes)
-            detached = tuple(b for b in left if policies.get(b.module) == "detach")
+            detached = tuple(b for b in left if _follows("detach", b, policies))
             if len(detached) < len(left):
                 raise _timeout(left, deadline_s)
         for gate in self._gates:
@@ -107,16 +110,21 @@ class Drain:
         return True
 
     async def _cancel(
-        self, blockers: Sequence[Blocker], policies: dict[str, str]
+        self, blockers: Sequence[Blocker], policies: Mapping[str, str]
     ) -> tuple[Blocker, ...]:
         chosen = tuple(
-            b for b in blockers if b.task is not None and policies.get(b.module) == "cancel"
+            b for b in blockers if b.task is not None and _follows("cancel", b, policies)
         )
         for blocker in chosen:
             assert blocker.task is not None
-            blocker.task.cancel("the module's drain policy is cancel")
+            blocker.task.cancel(CANCELLED_BY_DRAIN)
         await self._wait_empty(_CANCEL_GRACE_S)
         return chosen
+
+
+def _follows(policy: str, blocker: Blocker, policies: Mapping[str, str]) -> bool:
+    """Tell whether a policy holds for a call: in every drained module that it is in flight in."""
+    return all(policies.get(module) == policy for module in blocker.blocks)
 
 
 def _timeout(blockers: Sequence[Blocker], deadline_s: float) -> PhaseTimeout:

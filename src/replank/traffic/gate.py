@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -105,14 +105,12 @@ class Lane:
             HostStopped: The host takes no more calls.
             UnknownCall: The version that serves after the wait has no such call.
         """
-        chain = live_chain()
-        lane = self.gate.lane_for(chain, self)
+        # The chain is kept in no local: a drain takes the frame that holds a chain for its owner.
+        lane = self.gate.let_in(live_chain(), self)
         if lane is None:
             return await self.gate.wait_and_run(call, args, kwargs)
-        assert chain is not None
-        chain.touch(lane)
         lane.calls += 1
-        return await _finish(lane.methods[call](*args, **kwargs))
+        return await _finish(self.gate.method(call, lane)(*args, **kwargs))
 
     def forget(self, chain: Chain) -> None:
         """Count a chain out; tells the drain when it was the last."""
@@ -164,6 +162,7 @@ class Gate:
         self._calls_before = 0
         self._waiting: deque[_Waiting] = deque()
         self._hold: _Hold | None = None
+        self._openings = 0
         self._opened = asyncio.Event()
         self._stopped: str | None = None
 
@@ -190,7 +189,7 @@ class Gate:
     def close(self) -> None:
         """Let no new chain in; those in flight go on."""
         assert self._hold is None, f"the gate of {self.module} is closed twice"
-        self._hold = _Hold(perf_counter())
+        self._hold = _Hold(perf_counter(), calls=len(self._waiting))
         self.lane.open = False
         self.lane.state = LaneState.DRAINING
         self._opened.clear()
@@ -220,14 +219,14 @@ class Gate:
         now = perf_counter()
         for waiting in self._waiting:
             hold.longest_wait_s = max(hold.longest_wait_s, now - waiting.arrived_at)
-        self._release(_RELEASE_ROUNDS_MAX)
+        self._begin_release()
         return Held(hold.calls, hold.longest_wait_s, now - hold.closed_at)
 
     def first_open(self, lane: Lane) -> None:
         """Open for the first generation."""
         self.lane = lane
         lane.state = LaneState.OPEN
-        self._release(0)
+        self._begin_release()
 
     def stop(self, reason: str) -> None:
         """Refuse every call that waits and every later one.
@@ -250,22 +249,35 @@ class Gate:
                 raise self._stopping()
             await self._opened.wait()
 
-    def lane_for(self, chain: Chain | None, asked: Lane) -> Lane | None:
-        """Return the lane that a chain may enter although it is not open, or None if it must wait.
+    def let_in(self, chain: Chain | None, asked: Lane) -> Lane | None:
+        """Let a chain into a lane that is not open, if it may enter; None if it must wait.
 
         Args:
             chain: The live chain of the call, if it has one.
             asked: The lane that the call came by.
         """
-        if chain is None:
+        if chain is None or self._stopped is not None:
             return None
         for touched in chain.lanes:
             if touched.gate is self:
                 return touched
         lane = asked if asked.state is not LaneState.RETIRED else self.lane
         if lane.state is LaneState.DRAINING and chain.awaited:
+            chain.touch(lane)
             return lane
         return None
+
+    def let_through(self, chain: Chain) -> None:
+        """Admit the waiting calls of a chain that a drain has begun to wait for (rule 3).
+
+        Args:
+            chain: A chain with calls of its own that wait here, begun by its other branches.
+        """
+        if self.lane.state is not LaneState.DRAINING:
+            return
+        for waiting in [one for one in self._waiting if one.chain is chain]:
+            self._waiting.remove(waiting)
+            self._admit(waiting)
 
     async def wait_and_run(
         self, call: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -275,12 +287,11 @@ class Gate:
         A caller that is cancelled or gives up is taken out; its call is never run.
         """
         if self.lane.open:  # a stale reference to a retired generation: no wait, today's entry
-            return await self._entry(call)(*args, **kwargs)
+            return await self.entry(call)(*args, **kwargs)
         chain = await self._wait(call)
-        lane = self.lane
         try:
-            method = self._method(call)
-            lane.calls += 1
+            method = self.method(call)
+            self.lane.calls += 1
             if chain is None:
                 return await _finish(method(*args, **kwargs))
             chain.begin()
@@ -304,6 +315,8 @@ class Gate:
             )
         waiting = _Waiting(call, live_chain(), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        if waiting.chain is not None:
+            waiting.chain.waits_at = (*waiting.chain.waits_at, self)
         if self._hold is not None:
             self._hold.calls += 1
         try:
@@ -324,36 +337,41 @@ class Gate:
             waited = perf_counter() - waiting.arrived_at
             self._hold.longest_wait_s = max(self._hold.longest_wait_s, waited)
 
-    def _release(self, rounds: int) -> None:
+    def _begin_release(self) -> None:
+        self._openings += 1
+        self._release(self._openings, _RELEASE_ROUNDS_MAX)
+
+    def _release(self, opening: int, rounds: int) -> None:
         """Start every waiting call, then look again after they have started; open when none came."""
-        if self._hold is not None or self._stopped is not None:
+        if self._hold is not None or self._stopped is not None or opening != self._openings:
             return  # closed again meanwhile: what arrived since waits for the next opening
-        if not self._waiting or rounds == 0:
-            self._admit_all()
+        last = not self._waiting or rounds == 0
+        while self._waiting:
+            self._admit(self._waiting.popleft())
+        if last:
             self.lane.open = True
             self._opened.set()
+        else:
+            asyncio.get_running_loop().call_soon(self._release, opening, rounds - 1)
+
+    def _admit(self, waiting: _Waiting) -> None:
+        """Count a waiting call in before it runs, so that a drain that starts now waits for it."""
+        if waiting.released.done():
             return
-        self._admit_all()
-        asyncio.get_running_loop().call_soon(self._release, rounds - 1)
+        chain = waiting.chain
+        if chain is not None and chain.alive:
+            chain.touch(self.lane)
+            waiting.released.set_result(None)
+        else:
+            waiting.released.set_result(Chain(self.lane, waiting.call))
 
-    def _admit_all(self) -> None:
-        """Count each waiting call in before it runs, so that a drain that starts now waits for it."""
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if waiting.released.done():
-                continue
-            chain = waiting.chain
-            if chain is not None and chain.alive:
-                chain.touch(self.lane)
-                waiting.released.set_result(None)
-            else:
-                waiting.released.set_result(Chain(self.lane, waiting.call))
-
-    def _entry(self, call: str) -> Callable[..., Any]:
+    def entry(self, call: str) -> Callable[..., Any]:
+        """Return what a handle calls in the generation that serves, or raise UnknownCall."""
         return self._lookup(self.lane.entries, call)
 
-    def _method(self, call: str) -> Callable[..., Any]:
-        return self._lookup(self.lane.methods, call)
+    def method(self, call: str, lane: Lane | None = None) -> Callable[..., Any]:
+        """Return the bare method in a lane, by default the one that serves, or raise UnknownCall."""
+        return self._lookup((lane or self.lane).methods, call)
 
     def _lookup(self, table: dict[str, Callable[..., Any]], call: str) -> Callable[..., Any]:
         try:
@@ -377,6 +395,6 @@ class Gate:
 
 async def _finish(result: Any) -> Any:
     """Return what a method returned, awaited when it is a coroutine function's."""
-    if asyncio.iscoroutine(result):
+    if isinstance(result, Coroutine):  # not asyncio.iscoroutine: on 3.11 a generator is one
         return await result
     return result

@@ -41,7 +41,7 @@ class Handle:
     def _serve(self, lane: Lane) -> None:
         """Point every call at a generation's lane."""
         space = self.__dict__
-        for old in space["_entries"]:
+        for old in space["_entries"].keys() - _OWN_NAMES:
             space.pop(old, None)
         space["_entries"] = lane.entries
         space.update({k: v for k, v in lane.entries.items() if k not in _OWN_NAMES})

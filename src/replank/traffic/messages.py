@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,7 +18,10 @@ import msgspec
 
 from replank.definition import Call
 from replank.errors import HostStopped, UnknownCall
+from replank.traffic.calls import ends_only_the_call
 from replank.traffic.gate import Gate
+
+_STOP_GRACE_S = 1.0
 
 
 class Message(NamedTuple):
@@ -26,6 +30,14 @@ class Message(NamedTuple):
     call: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+class _Sending:
+    """One sender that waits for room, in its turn; compared by identity."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Inbox:
@@ -51,11 +63,12 @@ class Inbox:
         self.failed = 0
         self._on_failure = on_failure
         self._queue: deque[Message] = deque()
+        self._senders: deque[_Sending] = deque()
         self._busy = False
         self._stopped = False
         self._ending = False
         self._filled = asyncio.Event()
-        self._room = asyncio.Condition()
+        self._idle = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
     @property
@@ -68,7 +81,9 @@ class Inbox:
         self._worker = asyncio.create_task(self._work(), name=f"inbox of {self.gate.module}")
 
     async def put(self, message: Message) -> None:
-        """Queue a message; waits while the queue is full.
+        """Queue a message; waits while the queue is full, behind those that waited before.
+
+        A sender that gives up while it waits is taken out; its message is never handled.
 
         Args:
             message: What to handle; its call must exist in the version that serves now.
@@ -77,6 +92,8 @@ class Inbox:
             UnknownCall: The module has no such call.
             HostStopped: The host takes no more messages.
         """
+        if self._stopped:
+            raise self._refusal()
         if message.call not in self.gate.lane.methods:
             raise UnknownCall(
                 f"there is no call {message.call!r} to send to",
@@ -84,16 +101,16 @@ class Inbox:
                 found=message.call,
                 expected=", ".join(sorted(self.gate.lane.methods)),
             )
-        if len(self._queue) >= self.messages_max:
-            async with self._room:
-                await self._room.wait_for(
-                    lambda: self._stopped or len(self._queue) < self.messages_max
-                )
-        if self._stopped:
-            raise HostStopped("the host takes no more messages", module=self.gate.module)
-        self.accepted += 1
-        self._queue.append(message)
-        self._filled.set()
+        if not self._senders and len(self._queue) < self.messages_max:
+            self._accept(message)
+            return
+        sending = _Sending(message)
+        self._senders.append(sending)
+        try:
+            await sending.accepted
+        except asyncio.CancelledError:
+            self._give_up(sending)
+            raise
 
     def put_back(self, messages: list[Message]) -> None:
         """Queue messages that an earlier run of the host had accepted but not handled."""
@@ -108,53 +125,92 @@ class Inbox:
         Args:
             deadline_s: How long to wait, in seconds.
         """
-        self._stopped = True
-        async with self._room:
-            self._room.notify_all()
+        self._refuse_all()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s), self._room:
-                await self._room.wait_for(lambda: not self._queue and not self._busy)
+            async with asyncio.timeout(deadline_s):
+                while self.queued:
+                    self._idle.clear()
+                    await self._idle.wait()
 
     async def stop(self) -> list[Message]:
         """Stop the worker; returns what was accepted and not handled."""
-        self._stopped = self._ending = True
+        self._refuse_all()
+        self._ending = True
         if self._worker is not None:
             self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
+            # A handler may swallow the cancellation; the worker then ends after its message.
+            await asyncio.wait((self._worker,), timeout=_STOP_GRACE_S)
         left = list(self._queue)
         self._queue.clear()
         return left
 
     async def _work(self) -> None:
-        while True:
+        while not self._ending:
             while not self._queue:
                 self._filled.clear()
                 await self._filled.wait()
-            if not self.gate.is_open:
+            try:
                 await self.gate.opened()
+            except HostStopped:
+                return  # what is queued is kept for the next start
             message = self._queue.popleft()
             self._busy = True
+            self._make_room()
             try:
                 await self._handle(message)
             finally:
                 self._busy = False
-            if len(self._queue) + 1 >= self.messages_max or self._stopped:
-                async with self._room:
-                    self._room.notify_all()
+                if not self._queue:
+                    self._idle.set()
 
     async def _handle(self, message: Message) -> None:
         try:
-            entry = self.gate.lane.entries[message.call]
-            await entry(*message.args, **message.kwargs)
+            await self.gate.entry(message.call)(*message.args, **message.kwargs)
             self.handled += 1
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if self._ending or task is None:
+            self._fail(message, error)
+            if not ends_only_the_call(error):
                 raise
-            task.uncancel()  # the drain policy cancelled this message, not the worker
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a handler's sys.exit() must not end the worker
             self._fail(message, error)
-        except Exception as error:
-            self._fail(message, error)
+
+    def _accept(self, message: Message) -> None:
+        self.accepted += 1
+        self._queue.append(message)
+        self._filled.set()
+
+    def _make_room(self) -> None:
+        """Accept from the senders that wait, in order, as many as there is room for."""
+        while self._senders and len(self._queue) < self.messages_max:
+            sending = self._senders.popleft()
+            if not sending.accepted.done():
+                self._accept(sending.message)
+                sending.accepted.set_result(None)
+
+    def _give_up(self, sending: _Sending) -> None:
+        """Take out the message of a sender that no longer waits."""
+        if sending in self._senders:
+            self._senders.remove(sending)
+            return
+        for index, message in enumerate(self._queue):
+            if message is sending.message:  # accepted, but the sender never came to know
+                del self._queue[index]
+                self.accepted -= 1
+                self._make_room()
+                return
+
+    def _refuse_all(self) -> None:
+        """Take no more messages; those whose senders wait are not taken either."""
+        self._stopped = True
+        while self._senders:
+            sending = self._senders.popleft()
+            if not sending.accepted.done():
+                sending.accepted.set_exception(self._refusal())
+
+    def _refusal(self) -> HostStopped:
+        return HostStopped("the host takes no more messages", module=self.gate.module)
 
     def _fail(self, message: Message, error: BaseException) -> None:
         self.failed += 1
@@ -184,17 +240,34 @@ def from_plain(plain: Mapping[str, Any], calls: Mapping[str, Call]) -> Message:
     name, args, kwargs = plain["call"], list(plain["args"]), dict(plain["kwargs"])
     call = calls.get(name)
     if call is not None:
-        parameters = list(call.signature.parameters)
-        hinted = zip(parameters, args, strict=False)
-        args = [_typed(call, key, value) for key, value in hinted] + args[len(parameters) :]
-        kwargs = {key: _typed(call, key, value) for key, value in kwargs.items()}
+        by_place, rest, named = _parameters(call.signature)
+        by_place += [rest] * (len(args) - len(by_place))
+        args = [_typed(call, key, value) for key, value in zip(by_place, args, strict=False)]
+        kwargs = {
+            key: _typed(call, key if key in call.signature.parameters else named, value)
+            for key, value in kwargs.items()
+        }
     return Message(name, tuple(args), kwargs)
+
+
+def _parameters(signature: inspect.Signature) -> tuple[list[str], str, str]:
+    """Return the positional parameters' names, and those of `*args` and `**kwargs`, "" for none."""
+    by_place: list[str] = []
+    rest = named = ""
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            rest = name
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            named = name
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            by_place.append(name)
+    return by_place, rest, named
 
 
 def _typed(call: Call, key: str, value: Any) -> Any:
     if key not in call.hints:
         return value
     try:
-        return msgspec.convert(value, call.hints[key], strict=False)
+        return msgspec.convert(value, call.hints[key])
     except (msgspec.ValidationError, TypeError):
         return value  # its handling will say what is wrong with it

@@ -6,10 +6,12 @@ reload it goes on in the generation it began in, whose state no longer counts, u
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
-from replank.traffic.calls import Chain, chain_var
+from replank.errors import HostStopped
+from replank.traffic.calls import Chain, live_chain
 from replank.traffic.gate import Lane, LaneState
 
 
@@ -36,11 +38,17 @@ class Stream(AsyncIterator[Any]):
         return self
 
     async def __anext__(self) -> Any:
-        """Return the next item; waits at a closed gate like any call."""
+        """Return the next item; waits at a closed gate like any call.
+
+        Raises:
+            UnknownCall: The version that serves when it begins has no such call.
+            HostStopped: The host takes no more calls.
+        """
         await self._pass()
         if self._items is None:
-            self._lane = self._lane.gate.lane  # the generation that serves when it begins
-            self._items = self._lane.methods[self._call](*self._args, **self._kwargs)
+            self._items = self._lane.gate.method(self._call, self._lane)(
+                *self._args, **self._kwargs
+            )
             self._lane.calls += 1
         chain = self._enter()
         try:
@@ -50,19 +58,37 @@ class Stream(AsyncIterator[Any]):
                 chain.leave()
 
     async def aclose(self) -> None:
-        """End the stream early; its `finally` blocks run."""
-        if self._items is not None:
+        """End the stream early; its `finally` blocks run, at a closed gate when it opens."""
+        if self._items is None:
+            return
+        with contextlib.suppress(HostStopped):
+            await self._pass()
+        chain = self._enter()
+        try:
             await self._items.aclose()
+        finally:
+            if chain is not None:
+                chain.leave()
 
     async def _pass(self) -> None:
-        chain = chain_var.get()
-        nested = chain is not None and chain.alive
-        if not nested and self._lane.state is not LaneState.RETIRED:
-            await self._lane.gate.opened()
+        """Wait until the stream may run; one that begins takes the generation that serves then."""
+        gate = self._lane.gate
+        while True:
+            if self._items is not None:
+                lane = self._lane
+                if lane.open or lane.state is LaneState.RETIRED or gate.let_in(live_chain(), lane):
+                    return
+            else:
+                # A chain that has touched this module stays with the generation that it has seen.
+                let_in = gate.let_in(live_chain(), gate.lane)
+                if let_in is not None or gate.lane.open:
+                    self._lane = let_in or gate.lane
+                    return
+            await gate.opened()
 
     def _enter(self) -> Chain | None:
-        chain = chain_var.get()
-        if chain is not None and chain.alive:
+        chain = live_chain()
+        if chain is not None:
             chain.touch(self._lane)
             return None
         return Chain(self._lane, self._call).begin()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from replank.errors import DefinitionError, PhaseTimeout
+from replank.traffic.calls import ends_only_the_call, outside_chain
 from replank.traffic.gate import Lane
 
 _STOP_GRACE_S = 1.0
@@ -68,11 +70,11 @@ class Tasks:
             for name, period_s in timers.items()
         }
         for name in self._timers:
-            self._own(asyncio.create_task(self._tick(name), name=f"@every {name}"), None)
+            self._own(self._create(self._tick(name), f"@every {name}"), None)
         running = set(self._running.values())
         for name in resume:
             if name in self._methods and name not in running:
-                self.spawn(self._methods[name]())
+                self._resume(name)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task that is stopped with the generation that serves.
@@ -83,7 +85,7 @@ class Tasks:
         """
         name: str = getattr(coroutine, "__name__", "")
         resumable = name in self._methods and _takes_nothing(self._methods[name])
-        task = asyncio.create_task(coroutine, name=f"task {name}")
+        task = self._create(coroutine, f"task {name}")
         self._own(task, name if resumable else None)
         return task
 
@@ -98,8 +100,31 @@ class Tasks:
         for task in running:
             task.cancel("its generation no longer serves")
         if running:
-            await asyncio.wait(running, timeout=_STOP_GRACE_S)
+            _, left = await asyncio.wait(running, timeout=_STOP_GRACE_S)
+            for task in left:
+                self._on_failure(task.get_name(), _still_running())
         return resume
+
+    def _resume(self, name: str) -> None:
+        """Go on with a spawned method; runs after the point of no return, so it never raises."""
+        try:
+            coroutine = self._methods[name]() if _takes_nothing(self._methods[name]) else None
+            if inspect.iscoroutine(coroutine):
+                self.spawn(coroutine)
+                return
+            error: BaseException = DefinitionError(
+                f"{name} ran as a task in the version before and cannot go on",
+                found=f"a {name} that is no longer an async method without arguments",
+                expected=f"async def {name}(self)",
+                do="spawn its successor in on_start",
+            )
+        except Exception as raised:
+            error = raised
+        self._on_failure(f"task {name}", error)
+
+    def _create(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        # What is spawned outlives the call that spawned it: it is no part of its chain.
+        return asyncio.create_task(coroutine, name=name, context=outside_chain())
 
     def _own(self, task: asyncio.Task[Any], name: str | None) -> None:
         self._running[task] = name
@@ -114,7 +139,8 @@ class Tasks:
         loop = asyncio.get_running_loop()
         timer, lane = self._timers[name], self._lane
         assert lane is not None
-        while True:
+        this = asyncio.current_task()
+        while this in self._running:  # a method may swallow the cancellation that stops it
             await asyncio.sleep(timer.due_at - loop.time())
             await lane.gate.opened()
             timer.due_at = max(timer.due_at + timer.period_s, loop.time())
@@ -123,11 +149,24 @@ class Tasks:
                 result = self._methods[name]()
                 if inspect.isawaitable(result):
                     await result
+            except asyncio.CancelledError as error:
+                if not ends_only_the_call(error):
+                    raise
+                self._on_failure(f"@every {name}", error)
             except Exception as error:
                 self._on_failure(f"@every {name}", error)
             finally:
                 if chain is not None:
                     chain.leave()
+
+
+def _still_running() -> PhaseTimeout:
+    return PhaseTimeout(
+        f"it did not end within {_STOP_GRACE_S:g} s after it was cancelled",
+        found="a task that swallows its cancellation and runs beside its successor",
+        expected="a task that lets CancelledError through",
+        do="look for an except that catches everything",
+    )
 
 
 def _takes_nothing(method: Callable[..., Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -67,7 +68,9 @@ async def _run_one(
         error.module = module
         raise
     except BaseException as error:
-        if not isinstance(error, Exception | SystemExit | KeyboardInterrupt):
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise  # the reload itself is cancelled or out of time; else it is the check's own
+        if isinstance(error, GeneratorExit):
             raise
         said = f": {error}" if str(error) else ""
         raise CheckError(
@@ -84,3 +87,8 @@ async def _run_one(
             expected="a check that returns nothing or True",
             do="mend the candidate or the check, and reload again",
         )
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -14,25 +14,35 @@ writes are atomic under the interpreter lock).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import inspect
 import signal
 import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from replank.errors import PhaseTimeout
 
 T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.02
+_CANCEL_GRACE_S = 1.0
 _SIGNAL = getattr(signal, "SIGURG", None)
 
 
 class Overrun(BaseException):
     """The candidate's code held the event loop for too long."""
+
+
+class _Round:
+    """From the first user's entry to the last one's exit: one thread and its side of the handshake."""
+
+    def __init__(self) -> None:
+        self.firing = False
+        self.ended = threading.Event()
 
 
 class Watchdog:
@@ -43,45 +53,56 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._deadline: float | None = None
-        self._firing = False
         self._target = 0
         self._wake = False
         self._users = 0
-        self._ended = threading.Event()
+        self._round = _Round()
 
     def __enter__(self) -> Watchdog:
         self._users += 1
         if self._users == 1:
             self._target = threading.get_ident()
             self._wake = _prepare_signal()
-            self._ended = threading.Event()
+            self._round = _Round()
             threading.Thread(
-                target=self._look, args=(self._ended,), name="replank watchdog", daemon=True
+                target=self._look, args=(self._round,), name="replank watchdog", daemon=True
             ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._users -= 1
         if self._users == 0:
-            self._ended.set()
+            self._round.ended.set()
 
-    @contextmanager
-    def holding(self, limit_s: float, what: str) -> Iterator[None]:
-        """Interrupt the block when it runs longer than this, without giving the loop back.
+    def guard(self, function: Callable[[], T], limit_s: float, what: str) -> T:
+        """Run a function, and interrupt it when it runs longer than this.
+
+        This is no context manager, because one is entered and left through calls of its own, in
+        which `Overrun` could arrive before the deadline has been taken back.
 
         Args:
-            limit_s: Seconds that the block may take.
+            function: Takes nothing; must not await.
+            limit_s: Seconds that it may take.
             what: What runs, for the error: "check books_balance".
 
         Raises:
             PhaseTimeout: It took longer.
         """
         try:
-            self._deadline = monotonic() + limit_s
             try:
-                yield
+                self._deadline = monotonic() + limit_s
+                return function()
             finally:
-                self._release()
+                # Between the end of the function and this assignment nothing can be interrupted.
+                self._deadline = None
+                # At most two can arrive still, one pending and one under way: three tries.
+                try:
+                    self._settle()
+                except Overrun:
+                    try:
+                        self._settle()
+                    except Overrun:
+                        self._settle()
         except Overrun:
             raise PhaseTimeout(
                 f"{what} held the event loop for more than {limit_s:g} s",
@@ -101,13 +122,16 @@ class Watchdog:
         Raises:
             PhaseTimeout: It took longer, waiting or computing.
         """
-        if not asyncio.iscoroutine(result):
-            return result  # type: ignore[return-value]
+        if not inspect.isawaitable(result):
+            return result
+        coroutine = result if isinstance(result, Coroutine) else _awaiting(result)
         try:
-            async with asyncio.timeout(limit_s) as scope:
-                return await _guarded(result, self, limit_s, what)
+            # The outer one ends a candidate that goes on after the inner one has cancelled it.
+            async with asyncio.timeout(limit_s + _CANCEL_GRACE_S) as last:
+                async with asyncio.timeout(limit_s) as first:
+                    return await _guarded(coroutine, self, limit_s, what, last.expired)
         except TimeoutError as error:
-            if not scope.expired():
+            if not (first.expired() or last.expired()):
                 raise  # the candidate's own
             raise PhaseTimeout(
                 f"{what} did not end within {limit_s:g} s",
@@ -126,26 +150,19 @@ class Watchdog:
         Raises:
             PhaseTimeout: It took longer, waiting or computing.
         """
-        with self.holding(limit_s, what):
-            result = function()
-        return await self.run(result, limit_s, what)
+        began = monotonic()
+        result = self.guard(function, limit_s, what)
+        return await self.run(result, max(limit_s - (monotonic() - began), 0.0), what)
 
-    def _release(self) -> None:
-        """Take the deadline back; when this returns no exception is under way."""
-        while True:
-            try:
-                self._deadline = None
-                while self._firing:
-                    sleep(0)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), None)
-            except Overrun:
-                continue
-            else:
-                return
+    def _settle(self) -> None:
+        """Wait for a firing that is under way, and take back one that has not arrived."""
+        while self._round.firing:
+            sleep(0)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), None)
 
-    def _look(self, ended: threading.Event) -> None:
-        while not ended.wait(_LOOK_EVERY_S):
-            self._firing = True
+    def _look(self, this: _Round) -> None:
+        while not this.ended.wait(_LOOK_EVERY_S):
+            this.firing = True
             deadline = self._deadline
             if deadline is not None and monotonic() > deadline:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -153,19 +170,22 @@ class Watchdog:
                 )
                 if self._wake and _SIGNAL is not None:
                     signal.pthread_kill(self._target, _SIGNAL)
-            self._firing = False
+            this.firing = False
 
 
 @types.coroutine
 def _guarded(
-    coroutine: Coroutine[Any, Any, T], watchdog: Watchdog, limit_s: float, what: str
+    coroutine: Coroutine[Any, Any, T],
+    watchdog: Watchdog,
+    limit_s: float,
+    what: str,
+    is_given_up: Callable[[], bool],
 ) -> Generator[Any, Any, T]:
     """Drive a coroutine step by step: the watchdog holds only while its own code runs."""
     step: Callable[[], Any] = lambda: coroutine.send(None)  # noqa: E731 - replaced each round
     while True:
         try:
-            with watchdog.holding(limit_s, what):
-                awaited = step()
+            awaited = watchdog.guard(step, limit_s, what)
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -175,9 +195,17 @@ def _guarded(
             coroutine.close()
             raise
         except BaseException as error:  # cancellation and errors of what it awaits are its own
+            if is_given_up():
+                with contextlib.suppress(RuntimeError):  # it may swallow even this
+                    watchdog.guard(coroutine.close, limit_s, what)
+                raise
             step = _throwing(coroutine, error)
         else:
             step = _sending(coroutine, sent)
+
+
+async def _awaiting(awaitable: Awaitable[T]) -> T:
+    return await awaitable
 
 
 def _throwing(coroutine: Coroutine[Any, Any, T], error: BaseException) -> Callable[[], Any]:
@@ -189,7 +217,7 @@ def _sending(coroutine: Coroutine[Any, Any, T], value: Any) -> Callable[[], Any]
 
 
 def _prepare_signal() -> bool:
-    """Have a do-nothing handler in place, so that a signal wakes a blocking call; main thread only."""
+    """Have a do-nothing handler in place, so that a signal wakes a blocking call."""
     if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(_SIGNAL) in (signal.SIG_DFL, signal.SIG_IGN, None):

@@ -165,6 +165,7 @@ def test_waits_are_told_apart_by_whether_a_reload_ran() -> None:
     books.answered("ada", 1, started=2.1, now=2.105)
     assert books.waits.without_reload_ms == pytest.approx(10.0)
     assert books.waits.with_reload_ms == pytest.approx(120.0)
+    assert books.waits.each_reload_ms == [pytest.approx(120.0)]
 
 
 def test_only_the_first_errors_are_kept() -> None:

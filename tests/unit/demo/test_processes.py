@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from replank.control.locate import Contact, write_contact
 from replank.demo.processes import (
     Address,
     DemoFailed,
@@ -20,25 +21,31 @@ from replank.demo.processes import (
 from tests.unit.demo.fake_shop import FakeShop
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8321", "127.0.0.1:8321", "http://[::1]:8321/"])
+def contact(folder: Path, url: str | None) -> None:
+    write_contact(folder, Contact(pid=1, socket="s", http=url, version="0"))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8321", "http://[::1]:8321"])
 def test_the_address_is_read_from_what_the_host_wrote(tmp_path: Path, url: str) -> None:
-    contact = tmp_path / "control.json"
-    contact.write_text(f'{{"pid": 1, "http": "{url}"}}')
-    address = read_address(contact)
+    contact(tmp_path, url)
+    address = read_address(tmp_path)
     assert address is not None
     assert address.port == 8321
     assert address.host in {"127.0.0.1", "::1"}
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', '{"http": null}'])
-def test_a_half_written_contact_is_no_address_yet(tmp_path: Path, text: str) -> None:
-    contact = tmp_path / "control.json"
-    contact.write_text(text)
-    assert read_address(contact) is None
+def test_a_host_without_http_has_no_address(tmp_path: Path) -> None:
+    contact(tmp_path, None)
+    assert read_address(tmp_path) is None
+
+
+def test_a_half_written_contact_is_no_address_yet(tmp_path: Path) -> None:
+    (tmp_path / "control.json").write_text("{")
+    assert read_address(tmp_path) is None
 
 
 def test_without_a_contact_there_is_no_address(tmp_path: Path) -> None:
-    assert read_address(tmp_path / "none.json") is None
+    assert read_address(tmp_path) is None
 
 
 async def test_a_process_is_asked_to_end() -> None:

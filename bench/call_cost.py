@@ -1,0 +1,162 @@
+"""What a call through an open gate costs, beside a bare `await` of the same method.
+
+Prints one JSON line for each kind of method: nanoseconds a call for the bare method, its compiled
+entry and the generic wrapper, and their ratios to the bare one. All three are measured in turn
+within each round, so that a busy machine slows them alike; the median of seven rounds counts.
+
+What it does not show: the cost of finding the method through a handle, of a call from another
+thread, and of a chain that touches several modules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter_ns
+from types import MethodType
+
+from replank.code.entries import collect_entries, generic_entry
+from replank.code.loader import Loader
+from replank.code.store import VersionStore
+from replank.traffic.calls import chain_var as real_chain_var
+from replank.traffic.gate import Gate, Lane, LaneState
+
+ROUNDS = 7
+CALLS = 40_000
+METHODS = ["atomic", "empty", "suspending", "sleeping", "typical", "plain"]
+
+SOURCE = """
+import asyncio
+from replank.module import Module
+
+async def elsewhere():
+    return None
+
+class Bench(Module):
+    total: int = 0
+    async def atomic(self, cents):
+        self.total += cents
+        return self.total
+    async def empty(self): ...
+    async def suspending(self, cents):
+        await elsewhere()
+        self.total += cents
+        return self.total
+    async def sleeping(self, cents):
+        await asyncio.sleep(0)
+        self.total += cents
+        return self.total
+    async def typical(self, cents):
+        rows = {}
+        for number in range(10):
+            rows[number] = rows.get(number, 0) + cents
+        self.total += sum(rows.values())
+        return self.total
+    def plain(self, cents):
+        self.total += cents
+        return self.total
+"""
+
+
+class StubPass:
+    __slots__ = ("lane",)
+
+    def __init__(self, lane: StubLane) -> None:
+        self.lane = lane
+
+    def leave(self) -> None:
+        self.lane.chains.discard(self)
+
+
+class StubLane:
+    """Does what the real lane does on the hot path."""
+
+    __slots__ = ("calls", "chains", "open")
+
+    def __init__(self) -> None:
+        self.open, self.calls, self.chains = True, 0, set()
+
+    def enter(self, _call: str) -> StubPass | None:
+        self.calls += 1
+        if chain_var.get() is not None:
+            return None
+        made = StubPass(self)
+        self.chains.add(made)
+        return made
+
+    async def detour(self, *_: object) -> object:
+        raise AssertionError("the gate is open")
+
+
+chain_var: contextvars.ContextVar = contextvars.ContextVar("chain", default=None)
+
+
+def real_lane() -> Lane:
+    lane = Lane(Gate("bench_module"), 1)
+    lane.open, lane.state = True, LaneState.OPEN
+    return lane
+
+
+async def timed(call, args: tuple, *, awaited: bool) -> float:
+    """Return nanoseconds a call."""
+    begun = perf_counter_ns()
+    if awaited:
+        for _ in range(CALLS):
+            await call(*args)
+    else:
+        for _ in range(CALLS):
+            call(*args)
+    return (perf_counter_ns() - begun) / CALLS
+
+
+async def measure(name: str, target, entry, lane: StubLane) -> dict:
+    bare = getattr(target, name)
+    is_async = name != "plain"
+    args = () if name == "empty" else (3,)
+    kinds = {
+        "bare": (bare, is_async),
+        "entry": (MethodType(entry, target), True),
+        "generic": (generic_entry(lane, name, bare, is_async=is_async), True),
+    }
+    seen: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(ROUNDS + 1):  # the first round warms the interpreter's caches
+        for kind, (call, awaited) in kinds.items():
+            seen[kind].append(await timed(call, args, awaited=awaited))
+    ns = {kind: statistics.median(values[1:]) for kind, values in seen.items()}
+    ratios = {
+        kind: statistics.median(
+            a / b for a, b in zip(seen[kind][1:], seen["bare"][1:], strict=True)
+        )
+        for kind in ("entry", "generic")
+    }
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "method": name,
+        **{f"{kind}_ns": round(value, 1) for kind, value in ns.items()},
+        **{f"{kind}_ratio": round(value, 2) for kind, value in ratios.items()},
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "bench_module.py"
+        source.write_text(SOURCE)
+        version = VersionStore(Path(folder) / "versions").put(source)
+        lanes = {"stub": (StubLane(), chain_var.get), "real": (real_lane(), real_chain_var.get)}
+        for number, (kind, (lane, chain)) in enumerate(lanes.items()):
+            names = {"__replank_lane__": lane, "__replank_chain__": chain}
+            loaded = Loader().load(version, "bench_module", number, runtime_names=names)
+            owner = loaded.module.Bench
+            entries = collect_entries(owner, METHODS)
+            for name in METHODS:
+                row = asyncio.run(measure(name, owner(), entries[name], lane))
+                print(json.dumps({"lane": kind, **row}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

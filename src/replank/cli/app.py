@@ -1,0 +1,343 @@
+"""The `replank` command.
+
+Exit codes: 0 committed or done, 1 rolled back (or the module's call raised), 2 usage,
+configuration or no host found, 3 rejected, 4 the disk or a mistake of ours. Every command takes
+`--json`: one JSON object on standard output and nothing else.
+
+A command line is started often and must answer at once, so each command imports what it needs when
+it runs. Click it is, and not Typer, because Typer imports pydantic at every start (0.3 s here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from replank.control.client import Client
+    from replank.report import ReloadReport
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PATH: Final = click.Path(path_type=Path)
+_FORWARD: Final = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 committed or done, 1 rolled back, 2 usage, 3 rejected, 4 internal.",
+)
+@click.version_option(package_name="replank", prog_name="replank")
+def app() -> None:
+    """Hot reload for running Python: nothing dropped, state kept or migrated."""
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    text = "Print one JSON object, nothing else."
+    return click.option("--json", "as_json", is_flag=True, help=text)(function)
+
+
+def host_options(function: F) -> F:
+    """Add the options that find a running host, and `--json`."""
+    config = click.option("-c", "--config", type=_PATH, help="The host's replank.toml.")
+    data_dir = click.option("--data-dir", type=_PATH, help="Data directory of the host.")
+    return data_dir(config(json_option(function)))
+
+
+def target_arguments(function: F) -> F:
+    """Add `NAME...` and `--source`."""
+    text = "Source other than the configured one; one for each NAME."
+    source = click.option("--source", "sources", multiple=True, type=_PATH, help=text)
+    names = click.argument("names", nargs=-1, required=True, metavar="NAME[=PATH]...")
+    return names(source(function))
+
+
+def call_arguments(function: F) -> F:
+    """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
+    words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+    return click.argument("name")(click.argument("method")(words(function)))
+
+
+@contextmanager
+def _client(data_dir: Path | None, config: Path | None, *, as_json: bool) -> Iterator[Client]:
+    """Lend a client of the host that the options mean; tell every error."""
+    from replank.cli.outcome import telling
+
+    with telling(as_json=as_json):
+        from replank.control.client import Client
+        from replank.control.locate import find_data_dir
+
+        with Client.find(find_data_dir(data_dir, config)) as client:
+            yield client
+
+
+def _show(record: Any, render: str, *more: Any) -> None:
+    from replank.cli import render as rendering
+
+    # Soft wrap: a path or a command to paste must not be broken in two.
+    rendering.make_console().print(getattr(rendering, render)(record, *more), soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    from replank.cli.outcome import print_json
+
+    print_json(value)
+
+
+@app.command()
+@click.argument("sources", nargs=-1, type=_PATH, metavar="[CONFIG|FILE]...")
+@click.option("--data-dir", type=_PATH, help="Folder of journal, versions and snapshots.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
+@json_option
+def run(
+    sources: Sequence[Path],
+    data_dir: Path | None,
+    host: str | None,
+    port: int | None,
+    *,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Start a host and serve its modules until Ctrl-C.
+
+    Takes a replank.toml, or module files; ./replank.toml when none is named.
+    """
+    from replank.cli.outcome import telling
+
+    with telling(as_json=as_json):
+        from replank.cli.run import read_run_config, run_host
+
+        config = read_run_config(sources, data_dir=data_dir, host=host, port=port)
+        run_host(config, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+@host_options
+def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Show what serves."""
+    with _client(data_dir, config, as_json=as_json) as client:
+        found = client.status()
+        if as_json:
+            _print_json({**found.to_dict(), "http": client.contact.http})
+        else:
+            _show(found, "render_status", client.contact)
+
+
+@app.command()
+@target_arguments
+@host_options
+def reload(
+    names: Sequence[str],
+    sources: Sequence[Path],
+    data_dir: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Replace the code of modules, all of them or none."""
+    with _client(data_dir, config, as_json=as_json) as client:
+        from replank.cli.arguments import parse_targets
+
+        what = parse_targets(names, sources)
+        _follow(lambda show: client.reload(what, on_line=show), names, as_json=as_json)
+
+
+@app.command()
+@click.argument("name")
+@host_options
+def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Go back to the version before, keeping what was written since."""
+    with _client(data_dir, config, as_json=as_json) as client:
+        _follow(lambda show: client.rollback(name, on_line=show), [name], as_json=as_json)
+
+
+def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
+    """Show a reload as it happens, then its report; end with its exit code."""
+    from replank.cli.outcome import OF_OUTCOME
+
+    if as_json:
+        report = begin(None)
+        _print_json(report)
+    else:
+        from replank.cli.live import show_phases
+        from replank.cli.render import make_console
+
+        with show_phases(make_console(), " ".join(names)) as show:
+            report = begin(show)
+        _show(report, "render_report")
+    raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
+
+
+@app.command()
+@target_arguments
+@host_options
+def plan(
+    names: Sequence[str],
+    sources: Sequence[Path],
+    data_dir: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Say what a reload would do; nothing changes.
+
+    Exit code 3 when it would be rejected.
+    """
+    with _client(data_dir, config, as_json=as_json) as client:
+        from replank.cli.arguments import parse_targets
+        from replank.cli.outcome import Exit
+
+        found = client.plan(parse_targets(names, sources))
+        if as_json:
+            _print_json(found)
+        else:
+            _show(found, "render_plan")
+        raise click.exceptions.Exit(Exit.OK if found.accepted else Exit.REJECTED)
+
+
+@app.command()
+@call_arguments
+@host_options
+def call(
+    name: str,
+    method: str,
+    words: Sequence[str],
+    data_dir: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Call a module and print the answer.
+
+    ARGS are name=value each, plain values, or one JSON object or array. A value is JSON where it
+    reads as JSON, else text.
+    """
+    with _client(data_dir, config, as_json=as_json) as client:
+        import json
+
+        from replank.cli.arguments import parse_arguments
+
+        result = client.call(name, method, parse_arguments(words))
+        if as_json:
+            _print_json({"result": result})
+        else:
+            click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+
+
+@app.command()
+@call_arguments
+@host_options
+def send(
+    name: str,
+    method: str,
+    words: Sequence[str],
+    data_dir: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Queue a message for a module; returns when it is accepted. ARGS as for call."""
+    with _client(data_dir, config, as_json=as_json) as client:
+        from replank.cli.arguments import parse_arguments
+
+        client.send(name, method, parse_arguments(words))
+        if as_json:
+            _print_json({"accepted": True})
+        else:
+            click.echo("accepted")
+
+
+@app.command()
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="How many.")
+@click.option("--module", help="Only reloads of this module.")
+@host_options
+def history(
+    limit: int, module: str | None, data_dir: Path | None, config: Path | None, *, as_json: bool
+) -> None:
+    """List the last reloads, newest first; also when no host runs."""
+    from replank.cli.outcome import telling
+
+    with telling(as_json=as_json):
+        from replank.control.locate import find_data_dir
+        from replank.errors import UsageError
+        from replank.journal.journal import JOURNAL_FILE, read_history
+
+        # The journal itself, not the host: it can be read while it is written, and afterwards.
+        path = find_data_dir(data_dir, config) / JOURNAL_FILE
+        if not path.is_file():
+            raise UsageError(f"there is no journal {path}", do="run a host first: replank run")
+        found = read_history(path, limit, module)
+        if as_json:
+            _print_json({"reloads": found})
+        else:
+            _show(found, "render_history")
+
+
+@app.command()
+@host_options
+def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Ask a running host to drain and stop, keeping its state."""
+    with _client(data_dir, config, as_json=as_json) as client:
+        client.stop()
+        if as_json:
+            _print_json({"stopping": True})
+        else:
+            click.echo("stopping")
+
+
+# -- the demo's commands: their options are read when they run, not at every start ----------------
+
+
+@app.command(context_settings=_FORWARD)
+@click.pass_context
+def demo(context: click.Context) -> None:
+    """Watch a shop under load being reloaded, and count what is lost."""
+    _forward("demo", context)
+
+
+@app.group()
+def modules() -> None:
+    """Check this installation by itself."""
+
+
+@modules.command("test-stateful-reload", context_settings=_FORWARD)
+@click.pass_context
+def stateful_reload(context: click.Context) -> None:
+    """State is kept and migrated over 100 reloads."""
+    _forward("test_stateful_reload", context)
+
+
+@modules.command("test-concurrent-reload", context_settings=_FORWARD)
+@click.pass_context
+def concurrent_reload(context: click.Context) -> None:
+    """8 modules are reloaded at once under load."""
+    _forward("test_concurrent_reload", context)
+
+
+def _forward(function: str, context: click.Context) -> None:
+    import typer
+
+    from replank.demo import command
+
+    inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    inner.command()(getattr(command, function))
+    inner(args=context.args, prog_name=context.command_path)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="replank")
+
+
+__all__ = ["app", "main"]

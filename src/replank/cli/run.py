@@ -1,0 +1,205 @@
+"""`replank run`: a host and its doors, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from replank.cli.outcome import Exit, print_json
+from replank.cli.render import make_console, short
+from replank.code.source import digest_of
+from replank.config import CONFIG_FILE, DATA_DIR, Config, config_for_files, load_config
+from replank.control.locate import Contact
+from replank.control.server import ControlServer
+from replank.errors import ConfigError, ReplankError
+from replank.host import Host
+from replank.instrumentation.log import log_event, log_to_stream, logger
+from replank.instrumentation.status import HostStatus, ModuleStatus
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What `replank run --json` prints once the host serves."""
+
+    pid: int
+    http: str | None
+    socket: str
+    data_dir: str
+    modules: tuple[ModuleStatus, ...]
+    differing: tuple[str, ...]
+    """Modules whose source on disk is not what serves."""
+
+
+def read_run_config(
+    sources: Sequence[Path], *, data_dir: Path | None, host: str | None, port: int | None
+) -> Config:
+    """Return the configuration that a command line means.
+
+    Args:
+        sources: One TOML file, or module files; ./replank.toml when there is none.
+        data_dir: Overrides the file's.
+        host: Overrides the file's address.
+        port: Overrides the file's port.
+
+    Raises:
+        ConfigError: The command line or the file is wrong.
+    """
+    named = list(sources) or [Path(CONFIG_FILE)]
+    tomls = [source for source in named if source.suffix == ".toml"]
+    if tomls and len(named) > 1:
+        raise ConfigError(
+            "name one configuration file, or module files, not both",
+            found=" ".join(map(str, named)),
+        )
+    if not sources and not named[0].is_file():
+        raise ConfigError(
+            f"nothing to run: there is no {CONFIG_FILE} here",
+            do="name module files (replank run ledger.py) or a configuration file",
+        )
+    config = load_config(tomls[0]) if tomls else config_for_files(named, data_dir=DATA_DIR)
+    changes: dict[str, Any] = {}
+    http = config.http
+    if host is not None:
+        http = msgspec.structs.replace(http, host=host)
+    if port is not None:
+        http = msgspec.structs.replace(http, port=port)
+    if data_dir is not None:
+        changes["data_dir"] = str(data_dir.resolve())
+    return msgspec.structs.replace(config, http=http, **changes)
+
+
+def run_host(config: Config, *, as_json: bool, verbose: bool) -> None:
+    """Run until a signal or a client ends it; blocks.
+
+    Args:
+        config: What to run.
+        as_json: Print one JSON object when the host serves, nothing else.
+        verbose: Log every phase.
+
+    Raises:
+        ReplankError: The host cannot start.
+    """
+    # Its warnings on bad requests are noise to an operator; our own answers say what was wrong.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    handler = log_to_stream(level=logging.DEBUG if verbose else logging.INFO)
+    try:
+        asyncio.run(_serve(config, as_json=as_json))
+    finally:
+        logger.removeHandler(handler)
+
+
+async def _serve(config: Config, *, as_json: bool) -> None:
+    console = make_console()
+    stopping = asyncio.Event()
+    host = Host(config=config)
+    # From before the start: a signal while modules load must not leave anything half open.
+    with _signals(stopping), contextlib.ExitStack() as listening:
+        listening.callback(host.subscribe(log_event))
+        async with host, ControlServer(host, host.config, on_stop=stopping.set) as server:
+            assert server.contact is not None
+            await _announce(console, host.status(), server.contact, as_json=as_json)
+            await stopping.wait()
+            if not as_json:
+                console.print("stopping: calls in flight and queued messages are finished …")
+
+
+@contextlib.contextmanager
+def _signals(stopping: asyncio.Event) -> Iterator[None]:
+    """End cleanly on the first signal, at once on the second."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set():
+            # Nothing is lost by this that was promised to be on the disk: see the journal.
+            logger.warning("forced to end; the next start takes the last durable state")
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _announce(
+    console: Console, status: HostStatus, contact: Contact, *, as_json: bool
+) -> None:
+    differing = await asyncio.to_thread(find_differing, status.modules)
+    if as_json:
+        print_json(
+            Started(
+                pid=status.pid,
+                http=contact.http,
+                socket=contact.socket,
+                data_dir=status.data_dir,
+                modules=status.modules,
+                differing=tuple(differing),
+            )
+        )
+        return
+    for line in _welcome(status, contact, differing):
+        console.print(line, soft_wrap=True)
+    console.file.flush()
+
+
+def _welcome(status: HostStatus, contact: Contact, differing: dict[str, str]) -> Iterable[Text]:
+    yield Text.assemble(
+        ("replank", "bold"), f" {contact.version} serves, pid {status.pid}, {status.data_dir}"
+    )
+    for module in status.modules:
+        yield Text.assemble(
+            "  ",
+            (module.name, "bold"),
+            f" {module.label}  schema {module.schema}  {short(module.digest)}  ",
+            (module.source, "dim"),
+        )
+    for name, reason in differing.items():
+        yield Text.assemble(
+            (f"  {name}: {reason}", "yellow"), "\n    do: ", (f"replank reload {name}", "cyan")
+        )
+    if contact.http is not None:
+        yield Text(f"  POST {contact.http}/modules/NAME/METHOD  (JSON arguments)")
+    yield Text("  stop with Ctrl-C; reload with `replank reload NAME`", style="dim")
+
+
+def find_differing(modules: Iterable[ModuleStatus]) -> dict[str, str]:
+    """Say of which modules the source on disk is not what serves; reads files.
+
+    A host starts with what was committed last, not with what happens to lie on the disk: the
+    author should know when these are two.
+
+    Args:
+        modules: What serves.
+    """
+    differing = {}
+    for module in modules:
+        try:
+            digest = digest_of(Path(module.source))
+        except ReplankError as error:
+            differing[module.name] = (
+                f"its source cannot be read ({error.what}); what was committed last serves"
+            )
+            continue
+        if digest != module.digest:
+            differing[module.name] = (
+                f"{module.source} differs from the committed version that serves"
+                f" ({short(digest)}, serving {short(module.digest)})"
+            )
+    return differing
+
+
+__all__ = ["Exit", "Started", "find_differing", "read_run_config", "run_host"]

@@ -1,0 +1,420 @@
+"""The operations of migration steps, on trees.
+
+An operation knows one direction, and its inverse is another operation. What a direction loses it
+*parks*, under the location where it was; the inverse, run at the same place of the path, finds it
+there. So `old -> new -> old` gives the old state back although a field was removed on the way,
+and what only the new version knows comes back when it returns. A converted value that nobody
+changed meanwhile returns to exactly what it was, however often it goes up and down.
+
+Operations change the tree they get; the engine hands them a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from replank.errors import MigrationError, SchemaError
+from replank.migration import paths
+from replank.migration.paths import Location
+from replank.plain import TYPE_KEY, show
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "..."})()
+"""Stands for "not given"."""
+
+Parked = dict[Location, list[Any]]
+"""What one operation of a path lost, by location."""
+
+
+class Run:
+    """One operation's run over one tree.
+
+    Args:
+        step: How to call the step in errors: "step 1 -> 2".
+        found: What the inverse parked, in an earlier run the other way.
+        seen: Nodes that were changed in this step already: an object that two fields share is
+            changed once, also when a path for each of them is given.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        found: Parked | None = None,
+        seen: dict[tuple[int, str], tuple[Any, Operation]] | None = None,
+    ) -> None:
+        self.step = step
+        self.found = found or {}
+        self.parked: Parked = {}
+        self.seen = {} if seen is None else seen
+
+    def park(self, location: Location, value: Any) -> None:
+        """Keep what is lost here."""
+        self.parked.setdefault(location, []).append(value)
+
+    def recall(self, location: Location) -> Any:
+        """Return what the inverse lost here, or `MISSING`."""
+        values = self.found.get(location)
+        return values.pop(0) if values else MISSING
+
+    def first_time(self, node: Any, operation: Operation) -> bool:
+        """Tell whether a node still has to be changed, and note that it was."""
+        key = (id(node), operation.signature)
+        before = self.seen.get(key)
+        # The same path given twice means two changes in a row; another path, the same change.
+        if before is not None and (
+            before[1] is operation or before[1].segments != operation.segments
+        ):
+            return False
+        self.seen[key] = (node, operation)  # the node is kept: its id must stay its own
+        return True
+
+    def call(self, function: Callable[..., Any], location: Location, *values: Any) -> Any:
+        """Call an author's function; what it raises becomes an error that says where.
+
+        Raises:
+            MigrationError: It raised.
+        """
+        try:
+            return function(*values)
+        except Exception as error:
+            raise MigrationError(
+                f"{self.step} failed at {paths.shown(location)}: {type(error).__name__}: {error}",
+                found=f"old value {', '.join(show(value) for value in values)}",
+                expected=f"{getattr(function, '__qualname__', 'the function')} to return the new",
+                do="mend the step for values like this one",
+            ) from error
+
+    def fail(self, location: Location, what: str, **facts: str) -> MigrationError:
+        """Return an error that names the step and the place."""
+        return MigrationError(f"{self.step} failed at {paths.shown(location)}: {what}", **facts)
+
+
+class Operation:
+    """One change of a tree.
+
+    `segments` is the way to the node that is changed; `signature` says what is done to it.
+    """
+
+    segments: tuple[str, ...] = ()
+    signature: str = ""
+    text: str = ""
+    lossy: bool = False
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Change a tree in place, or return another one.
+
+        Raises:
+            MigrationError: A value cannot be changed.
+        """
+        raise NotImplementedError
+
+    def inverse(self) -> Operation | None:
+        """Return the operation of the other direction, None when there is none."""
+        raise NotImplementedError
+
+    def under(self, prefix: str) -> Operation:
+        """Return the same operation for every node under a path."""
+        changed = copy.copy(self)
+        changed.segments = (*paths.parse(prefix), *self.segments)
+        return changed
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def parents(
+        self, tree: Any, run: Run, own: frozenset[str]
+    ) -> Iterator[tuple[dict[str, Any], Location]]:
+        """Yield the dicts to change, each once."""
+        for node, location in paths.nodes(tree, self.segments, own):
+            if node is None:
+                continue
+            if not isinstance(node, dict):
+                raise run.fail(location, "a record is needed here", found=show(node))
+            if run.first_time(node, self):
+                yield node, location
+
+
+class Add(Operation):
+    """Add a field; the value is a default, made by a factory, or computed from the record."""
+
+    def __init__(
+        self,
+        path: str,
+        default: Any = MISSING,
+        factory: Callable[[], Any] | None = None,
+        compute: Callable[[Any], Any] | None = None,
+        *,
+        forgot: bool = False,
+    ) -> None:
+        self.segments, self.name = paths.parse_field(path)
+        self.path = path
+        self.default, self.factory, self.compute = default, factory, compute
+        self.signature = f"add {self.name}"
+        self.text = f"add {path}"
+        self.forgot = forgot  # the inverse of a remove without a default
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Add the field to each record."""
+        for node, location in self.parents(tree, run, frozenset({self.name})):
+            at = (*location, self.name)
+            if self.name in node:
+                raise run.fail(at, "the field to add exists", found=show(node[self.name]))
+            value = run.recall(location)
+            if value is MISSING:
+                if self.forgot:
+                    continue  # its type's default fills it in, or building the record says so
+                value = self._make(node, run, at)
+            node[self.name] = value
+        return tree
+
+    def _make(self, node: Any, run: Run, at: Location) -> Any:
+        if self.compute is not None:
+            return run.call(self.compute, at, node)
+        return self.factory() if self.factory is not None else copy.deepcopy(self.default)
+
+    def inverse(self) -> Operation:
+        """Remove it again."""
+        return self._as(Remove(self.path, self.default, self.factory, self.compute))
+
+    def _as(self, other: Operation) -> Operation:
+        other.segments = self.segments
+        return other
+
+
+class Remove(Operation):
+    """Remove a field and park its value."""
+
+    def __init__(
+        self,
+        path: str,
+        default: Any = MISSING,
+        factory: Callable[[], Any] | None = None,
+        compute: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.segments, self.name = paths.parse_field(path)
+        self.path = path
+        self.default, self.factory, self.compute = default, factory, compute
+        self.signature = f"remove {self.name}"
+        self.text = f"remove {path}"
+        self.lossy = default is MISSING and factory is None and compute is None
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Take the field out of each record."""
+        for node, location in self.parents(tree, run, frozenset({self.name})):
+            if self.name in node:
+                run.park(location, node.pop(self.name))
+            elif TYPE_KEY not in node:
+                raise paths.no_field(self.name, node, location)
+        return tree
+
+    def inverse(self) -> Operation:
+        """Add it again, with what was parked or the default."""
+        add = Add(self.path, self.default, self.factory, self.compute, forgot=self.lossy)
+        add.segments = self.segments
+        return add
+
+
+class Automatic(Operation):
+    """A field that the new type adds with a default: building the record fills it in."""
+
+    def __init__(self, path: str, *, drop: bool = False) -> None:
+        self.segments, self.name = paths.parse_field(path)
+        self.path = path
+        self.drop = drop
+        self.signature = f"automatic {self.name}"
+        self.text = f"{'drop' if drop else 'fill in'} {path}"
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Put back what was parked, or park and drop."""
+        for node, location in self.parents(tree, run, frozenset({self.name})):
+            if self.drop:
+                if self.name in node:
+                    run.park(location, node.pop(self.name))
+            elif (value := run.recall(location)) is not MISSING:
+                node[self.name] = value
+        return tree
+
+    def inverse(self) -> Operation:
+        """Drop instead of fill in, or the other way round."""
+        return Automatic(self.path, drop=not self.drop)
+
+
+class Rename(Operation):
+    """Give a field another name."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self.segments, self.name = paths.parse_field(path)
+        self.path = path
+        self.to = paths.parse_name(name)
+        self.signature = f"rename {self.name} {name}"
+        self.text = f"rename {path} -> {name}"
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Move the value, keeping the order of the fields."""
+        for node, location in self.parents(tree, run, frozenset({self.name, self.to})):
+            if self.to in node:
+                raise run.fail(
+                    (*location, self.to), "the new name exists", found=show(node[self.to])
+                )
+            if self.name not in node:
+                if TYPE_KEY in node:
+                    continue
+                raise paths.no_field(self.name, node, location)
+            node[self.to] = node.pop(self.name)
+        return tree
+
+    def inverse(self) -> Operation:
+        """Give the old name back."""
+        head, _, _ = self.path.rpartition(".")
+        back = Rename(f"{head}.{self.to}" if head else self.to, self.name)
+        back.segments = self.segments
+        return back
+
+
+class Move(Operation):
+    """Move a field to another record, above, below or beside."""
+
+    def __init__(self, path: str, to: str) -> None:
+        source, self.name = paths.parse_field(path)
+        target, self.to = paths.parse_field(to)
+        self.path, self.to_path = path, to
+        shared = 0
+        while shared < min(len(source), len(target)) and source[shared] == target[shared]:
+            shared += 1
+        if "*" in source[shared:] or "*" in target[shared:]:
+            raise SchemaError(
+                "a field can be moved only within one item: every `*` of both paths must agree",
+                found=f"{path} -> {to}",
+                do="write a pair of functions for a change across items",
+            )
+        self.segments = source[:shared]
+        self.source, self.target = source[shared:], target[shared:]
+        self.signature = f"move {'.'.join(self.source)}.{self.name} {self.to}"
+        self.text = f"move {path} -> {to}"
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Take the value out of one record and put it into the other."""
+        for node, location in self.parents(tree, run, frozenset({self.name, self.to})):
+            source = self._reach(node, self.source, location, run)
+            if self.name not in source:
+                raise paths.no_field(self.name, source, (*location, *self.source))
+            target = self._reach(node, self.target, location, run)
+            if self.to in target:
+                raise run.fail((*location, *self.target, self.to), "the target exists")
+            target[self.to] = source.pop(self.name)
+        return tree
+
+    def _reach(self, node: Any, way: tuple[str, ...], location: Location, run: Run) -> Any:
+        for name in way:
+            if not isinstance(node, dict) or name not in node:
+                raise paths.no_field(name, node, location)
+            node = node[name]
+            location = (*location, name)
+        if not isinstance(node, dict):
+            raise run.fail(location, "a record is needed here", found=show(node))
+        return node
+
+    def inverse(self) -> Operation:
+        """Move it back."""
+        back = Move(self.to_path, self.path)
+        back.segments = self.segments
+        return back
+
+
+class Nest(Operation):
+    """Put fields of a record into a record of their own."""
+
+    def __init__(self, path: str, names: tuple[str, ...], into: str) -> None:
+        self.segments = paths.parse(path)
+        self.path = path
+        self.names = tuple(paths.parse_name(name) for name in names)
+        self.into = paths.parse_name(into)
+        self.signature = f"nest {into}"
+        self.text = f"nest {path or 'the state'}: {', '.join(names)} -> {into}"
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Take the fields out and put them one level down."""
+        own = frozenset({*self.names, self.into})
+        for node, location in self.parents(tree, run, own):
+            missing = next((name for name in self.names if name not in node), None)
+            if missing is not None:
+                raise paths.no_field(missing, node, location)
+            inner = {name: node.pop(name) for name in self.names}
+            if self.into in node:
+                raise run.fail((*location, self.into), "the new field exists")
+            node[self.into] = inner
+        return tree
+
+    def inverse(self) -> Operation:
+        """Lift them out again."""
+        back = Flatten(_join(self.path, self.into), self.names)
+        back.segments = self.segments
+        return back
+
+
+class Flatten(Operation):
+    """Lift the fields of an inner record into the one that holds it."""
+
+    def __init__(self, path: str, names: tuple[str, ...]) -> None:
+        self.segments, self.name = paths.parse_field(path)
+        self.path = path
+        self.names = tuple(paths.parse_name(name) for name in names)
+        self.signature = f"flatten {self.name}"
+        self.text = f"flatten {path}: {', '.join(names)}"
+
+    def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Put the inner fields one level up."""
+        own = frozenset({*self.names, self.name})
+        for node, location in self.parents(tree, run, own):
+            inner = node.pop(self.name, None)
+            if not isinstance(inner, dict):
+                raise run.fail((*location, self.name), "a record is needed", found=show(inner))
+            fields = {key: value for key, value in inner.items() if key != TYPE_KEY}
+            if set(fields) != set(self.names):
+                raise run.fail(
+                    (*location, self.name),
+                    "its fields are others than the step says",
+                    found=", ".join(map(str, fields)),
+                    expected=", ".join(self.names),
+                )
+            for key, value in fields.items():
+                if key in node:
+                    raise run.fail((*location, key), "the field exists one level up")
+                node[key] = value
+        return tree
+
+    def inverse(self) -> Operation:
+        """Put them down again."""
+        head, _, _ = self.path.rpartition(".")
+        back = Nest(head, self.names, self.name)
+        back.segments = self.segments
+        return back
+
+
+def _join(head: str, name: str) -> str:
+    return f"{head}.{name}" if head else name
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two nodes are equal; nodes that cannot be compared are not."""
+    try:
+        return bool(one == other) and type(one) is type(other)
+    except Exception:
+        return False
+
+
+__all__ = [
+    "MISSING",
+    "Add",
+    "Automatic",
+    "Flatten",
+    "Move",
+    "Nest",
+    "Operation",
+    "Parked",
+    "Remove",
+    "Rename",
+    "Run",
+    "same",
+]
