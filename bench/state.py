@@ -7,7 +7,7 @@ Cases of issue B, at the level of tables and transfers (no host, no gate, no jou
 3. `rollback`: 100,000 writes after the commit, then back, then up again.
 
 One JSON line a case; medians over the repeats. The client is a task in the same event loop: request
-i is due at i / rate and its latency counts from then, so a stall is felt by all that came due in it.
+i is due at i / rate and its latency counts from then, so a stall is felt by all that came due.
 Not shown: sockets, several cores, records of other shapes. Read times as upper bounds on a shared
 machine, and compare only within one run.
 """
@@ -19,6 +19,7 @@ import asyncio
 import copy
 import gc
 import json
+import multiprocessing
 import os
 import pickle
 import platform
@@ -145,8 +146,10 @@ class Client:
 
 
 async def window(count, rate):
+    empty = resident_bytes()
     table = build(count)
     gc.collect()
+    state_bytes = resident_bytes() - empty
     client = Client(table, rate)
     client.due = clock()
     task = asyncio.ensure_future(client.run())
@@ -191,7 +194,9 @@ async def window(count, rate):
         "releasing": released,
         "worst_over_before_ms": max(part.get("max_ms", 0.0) for part in (during, after, released))
         - before["max_ms"],
-        "memory_mb": grown / 1e6,
+        "state_mb": state_bytes / 1e6,
+        "grown_mb": grown / 1e6,
+        "grown_over_state": grown / max(1, state_bytes),
         "lost": client.lost(),
     }
 
@@ -282,6 +287,16 @@ def median(runs):
     return joined
 
 
+def alone(case, *arguments):
+    """Run a case in a process of its own: memory that another case freed would hide its growth."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(in_loop, (case, arguments))
+
+
+def in_loop(case, arguments):
+    return asyncio.run(globals()[case](*arguments))
+
+
 def report(case, records, runs, **more):
     line = {"case": case, "records": records, "repeats": len(runs), **more, **median(runs)}
     line["load"] = [round(value, 2) for value in os.getloadavg()]
@@ -289,7 +304,7 @@ def report(case, records, runs, **more):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Measure table reloads")
     parser.add_argument("--quick", action="store_true", help="small tables, two repeats")
     parser.add_argument("--repeats", type=int, default=None)
     parser.add_argument("--rate", type=int, default=10_000)
@@ -305,16 +320,16 @@ def main():
     rate = options.rate
     for count in sizes:
         if options.only in (None, "window"):
-            runs = [asyncio.run(window(count, rate)) for _ in range(repeats)]
+            runs = [alone("window", count, rate) for _ in range(repeats)]
             report("window", count, runs, rate=rate)
         if options.only in (None, "pause"):
             for how in ("pause_copy", "deepcopy", "pickle"):
                 times = 1 if count >= 1_000_000 else repeats
-                runs = [asyncio.run(all_in_pause(count, how)) for _ in range(times)]
+                runs = [alone("all_in_pause", count, how) for _ in range(times)]
                 report(how, count, runs)
         if options.only in (None, "rollback"):
             writes = 10_000 if options.quick else 100_000
-            runs = [asyncio.run(rollback(count, writes)) for _ in range(repeats)]
+            runs = [alone("rollback", count, writes) for _ in range(repeats)]
             report("rollback", count, runs)
     return 0
 

@@ -25,6 +25,7 @@ MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB
 
 DrainPolicy = Literal["abort", "cancel", "detach"]
+PersistPolicy = Literal["stop", "commit", "interval"]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 ByteCount = Annotated[int, msgspec.Meta(ge=1)]
@@ -48,6 +49,12 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Messages that may be queued; one more is answered `Overloaded`."""
     drain_timeout_s: Seconds | None = None
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
+    durable: bool = False
+    """Whether a message is on the disk when it is accepted, and outlives a crash."""
+    persist: PersistPolicy = "stop"
+    """When the state goes to the disk: at a stop; also after each commit; also at every interval."""
+    persist_interval_s: Seconds = 60.0
+    """Seconds from one save to the next when `persist` is "interval"; calls wait during each copy."""
 
 
 class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,7 +100,7 @@ class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_body_bytes: ByteCount = MIB
     """Bytes of one request's body; a longer one is answered 413."""
     max_connections: Count = 1_000
-    """Requests that may be in progress over HTTP at once; one more is answered 503."""
+    """Connections that may be open at once; requests on one more are answered 503."""
     keep_alive_s: Annotated[int, msgspec.Meta(ge=1)] = 75
     """Whole seconds that an idle connection stays open."""
     stop_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 5
@@ -376,6 +383,7 @@ __all__ = [
     "DrainPolicy",
     "HttpConfig",
     "ModuleConfig",
+    "PersistPolicy",
     "ReloadConfig",
     "StorageConfig",
     "config_for_files",

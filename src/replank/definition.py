@@ -24,6 +24,7 @@ from replank.schema import Schema, read_schema
 HOOKS = frozenset({"on_start", "on_stop"})
 _MIGRATION = re.compile(r"migrate_\d+_\d+$")
 _RESERVED = frozenset({"host", "spawn", "migrations"})
+_HANDLE_NAMES = frozenset({"send", "blocking"})
 
 
 class CallKind(enum.StrEnum):
@@ -256,7 +257,23 @@ def _hints_of(thing: Any, name: str) -> dict[str, Any]:
         ) from error
 
 
+def _refuse_reserved(owner: type[Module], name: str) -> None:
+    """Refuse what would silently hide the runtime's own attributes, and not be state or a call."""
+    for key in ("host", "spawn"):
+        hinted = any(key in vars(one).get("__annotations__", {}) for one in owner.__mro__)
+        if hinted or inspect.getattr_static(owner, key) is not inspect.getattr_static(Module, key):
+            raise DefinitionError(
+                f"{key} is the runtime's own name",
+                module=name,
+                found=f"{owner.__name__}.{key}",
+                expected=f"self.{key} as every module has it",
+                do="rename it",
+                location=_location(owner),
+            )
+
+
 def _read_class(owner: type[Module], name: str) -> Definition:
+    _refuse_reserved(owner, name)
     hints = {
         key: hint
         for key, hint in _hints_of(owner, name).items()
@@ -287,10 +304,9 @@ def _read_class(owner: type[Module], name: str) -> Definition:
             and not isinstance(static, property)
             and not (key in HOOKS and getattr(Module, key) is value)
         },
-        migrations=tuple(owner.migrations),
+        migrations=_migrations(owner.migrations, name),
         migrate={k: v for k, v in functions.items() if _MIGRATION.fullmatch(k)},
         doc=inspect.cleandoc(owner.__doc__ or "") if owner.__doc__ != Module.__doc__ else "",
-        bound=True,
     )
 
 
@@ -326,10 +342,21 @@ def _read_file(pymodule: types.ModuleType, name: str) -> Definition:
         hints=hints,
         values=values,
         functions=functions,
-        migrations=tuple(space.get("MIGRATIONS", ())),
+        migrations=_migrations(space.get("MIGRATIONS", ()), name),
         migrate=migrate,
         doc=inspect.cleandoc(pymodule.__doc__ or ""),
-        bound=False,
+    )
+
+
+def _migrations(declared: Any, name: str) -> tuple[Any, ...]:
+    if isinstance(declared, list | tuple):
+        return tuple(declared)
+    raise DefinitionError(
+        "migrations must be a list of steps",
+        module=name,
+        found=repr(declared)[:100],
+        expected='such as [step(1, 2, add("hits", default=0))]',
+        do="put it into square brackets",
     )
 
 
@@ -352,7 +379,9 @@ def _file_state(pymodule: types.ModuleType, name: str) -> tuple[dict[str, Any], 
     space = vars(pymodule)
     annotated = _hints_of(pymodule, name)
     declared = space.get("STATE", ())
-    if isinstance(declared, str) or not all(isinstance(one, str) for one in declared):
+    if not isinstance(declared, tuple | list | set | frozenset) or not all(
+        isinstance(one, str) for one in declared
+    ):
         raise DefinitionError(
             "STATE must be a tuple of names",
             module=name,
@@ -402,7 +431,6 @@ def _assemble(
     migrations: tuple[Any, ...],
     migrate: dict[str, Callable[..., Any]],
     doc: str,
-    bound: bool,
 ) -> Definition:
     """Sort hints into state and uses, functions into calls, checks, timers and hooks."""
     uses = tuple(_read_uses(hints, values, name))
@@ -429,8 +457,21 @@ def _assemble(
             checks.append(Check(key, cast("When", when)))
         elif period is not None:
             timers.append(Timer(key, period))
+        elif key in _HANDLE_NAMES:
+            raise DefinitionError(
+                f"a call cannot be named {key}",
+                module=name,
+                found=f"def {key}",
+                expected=f"another name: handles use {key} themselves",
+                do="rename it, or begin its name with an underscore if it is no call",
+                location=_location(function),
+            )
         elif key not in HOOKS and not _MIGRATION.fullmatch(key):
-            calls[key] = _read_call(key, function, name, bound=bound)
+            # A class or static method's signature has lost its first parameter already, or has none.
+            takes_self = owner is not None and not isinstance(
+                inspect.getattr_static(owner, key), classmethod | staticmethod
+            )
+            calls[key] = _read_call(key, function, name, bound=takes_self)
     return Definition(
         name=name,
         label=label,
@@ -499,7 +540,7 @@ def _read_call(key: str, function: Callable[..., Any], name: str, *, bound: bool
             f"the signature of {key} cannot be read: {error}", module=name
         ) from error
     parameters = list(signature.parameters.values())
-    if bound and not isinstance(function, types.MethodType) and parameters:
+    if bound and parameters:
         signature = signature.replace(parameters=parameters[1:])
     return Call(
         name=key,

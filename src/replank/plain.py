@@ -25,6 +25,8 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from replank.errors import MigrationError
 
 TYPE_KEY = "$type"
@@ -170,7 +172,7 @@ def digest(tree: Any) -> str:
         value, _ = _Digest().of(tree)
     except RecursionError:
         raise too_deep() from None
-    return f"blake2b:{value.hex()}"
+    return f"blake2b:{_hash(b'root', [value]).hex()}"
 
 
 _CLOSED = 1 << 62  # "no reference out of this node to one that is still being digested"
@@ -197,6 +199,8 @@ class _Digest:
         level = self.open.get(key)
         if level is not None:
             return b"^%d" % (len(self.open) - level), level
+        if (flat := _flat(node)) is not None:
+            return flat, _CLOSED
         depth = len(self.open)
         self.open[key] = depth
         value, lowest = self._container(node)
@@ -207,9 +211,6 @@ class _Digest:
         return value, lowest
 
     def _container(self, node: Any) -> tuple[bytes, int]:
-        flat = _flat(node)
-        if flat is not None:
-            return flat, _CLOSED
         parts: list[bytes] = []
         lowest = _CLOSED
         if isinstance(node, dict):
@@ -220,7 +221,7 @@ class _Digest:
                 else:
                     part, level = self.of(value)
                     lowest = min(lowest, level)
-                head = name.encode() if name.__class__ is str else self.of(name)[0]
+                head = self.of(name)[0]
                 parts.append(b"%d:%b=%b" % (len(head), head, part))
             parts.sort()
             return _hash(b"d", parts), lowest
@@ -238,21 +239,24 @@ class _Digest:
         return _hash(b"o", [held.__qualname__.encode()]), lowest
 
 
+_SIMPLE_TYPES = frozenset({type(None), bool, int, float, str, bytes})
+_encode_sorted = msgspec.msgpack.Encoder(order="sorted").encode
+
+
 def _flat(node: Any) -> bytes | None:
-    """Digest a record or list of scalars at once: most of a large state is such nodes."""
+    """Say a record or list of simple scalars at once: most of a large state is such nodes."""
     cls = node.__class__
     if cls is dict:
-        simple = SCALAR_TYPES.issuperset(map(type, node.values())) and all(
-            name.__class__ is str for name in node
-        )
-        text = f"d{sorted(node.items())!r}" if simple else None
-    elif cls is list or cls is tuple:
-        text = repr(node) if SCALAR_TYPES.issuperset(map(type, node)) else None
-    else:
-        text = None
-    if text is None:
+        if not _SIMPLE_TYPES.issuperset(map(type, node.values())):
+            return None
+    elif (cls is not list and cls is not tuple) or not _SIMPLE_TYPES.issuperset(map(type, node)):
         return None
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    try:
+        body = _encode_sorted(node)
+    except (TypeError, OverflowError, UnicodeEncodeError):
+        return None  # other keys than text, a number or text that MessagePack does not take
+    # A dict of no fields and a list of none differ in MessagePack, a tuple and a list do not.
+    return b"T" + body if cls is tuple else b"F" + body
 
 
 def _scalar(value: Any) -> bytes:

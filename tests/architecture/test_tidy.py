@@ -15,10 +15,19 @@ SHOP = SOURCE / "demo" / "shop"
 FUNCTION_LINES_MAX = 60
 FILE_LINES_MAX = 400
 
-# The ratchet: what is longer today, with its length. It may shrink, never grow; new entries need
-# a reason in the commit that adds them.
+# The ratchet: what is longer today, and how long it may be. It may shrink, never grow; new entries
+# need a reason in the commit that adds them.
 LONG_FUNCTIONS: dict[str, int] = {}
-LONG_FILES: dict[str, int] = {}
+LONG_FILES: dict[str, int] = {
+    "definition.py": 570,
+    "host.py": 480,
+    "journal/embedded.py": 420,
+    "migration/operations.py": 420,
+    "state/freezing.py": 610,
+    "state/snapshot.py": 420,
+    "state/thawing.py": 480,
+    "traffic/durable.py": 480,
+}
 
 # The command line and the demo talk to people; everything else has events and logs for that.
 MAY_PRINT = ("cli/", "demo/", "__main__.py")

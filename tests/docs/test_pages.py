@@ -13,6 +13,8 @@ import pytest
 
 from tests.docs.config_page import PAGE, page
 from tests.docs.pages import ROOT, PageRun, blocks, matches, pages
+from tests.docs.phase_table import PAGES as TABLE_PAGES
+from tests.docs.phase_table import holds_table, with_table
 
 PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in pages()]
 
@@ -53,6 +55,13 @@ def test_the_readme_has_exactly_two_commands_that_set_themselves_up() -> None:
 
 def test_the_configuration_page_is_that_of_the_code() -> None:
     assert PAGE.read_text("utf-8") == page(), "run: python -m tests.docs.config_page"
+
+
+@pytest.mark.parametrize("path", TABLE_PAGES, ids=lambda path: path.name)
+def test_the_table_of_phases_is_that_of_the_code(path: Path) -> None:
+    assert holds_table(path)
+    text = path.read_text("utf-8")
+    assert with_table(text) == text, "run: python -m tests.docs.phase_table"
 
 
 def test_every_command_has_its_line_in_the_reference() -> None:

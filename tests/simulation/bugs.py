@@ -67,7 +67,7 @@ class ForgetsGrace(Mirror):
 
     def catch_up_steps(self, limit: int, pause_s: float, step: int = 32) -> Copy:
         touched = self.layers.touched
-        while touched:
+        for _ in range(len(touched or ())):
             with quiet():
                 self._copy_written(touched.popitem()[1])
             yield

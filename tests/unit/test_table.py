@@ -28,7 +28,9 @@ def test_copy_and_union_return_a_plain_dict_as_a_dict_subclass_does():
     assert type(table | {"b": 2}) is dict
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))]
+)
 def test_a_table_is_copied_and_pickled_as_a_table_in_order(again):
     table = Table({"b": [1], "a": [2]})
 

@@ -118,9 +118,11 @@ async def _serve(config: Config, *, as_json: bool) -> None:
 def _signals(stopping: asyncio.Event) -> Iterator[None]:
     """End cleanly on the first signal, at once on the second."""
     loop = asyncio.get_running_loop()
+    seen: list[signal.Signals] = []
 
     def on_signal(number: signal.Signals) -> None:
-        if stopping.is_set():
+        seen.append(number)
+        if len(seen) > 1:  # a first one after `replank stop` is no reason to hurry
             # Nothing is lost by this that was promised to be on the disk: see the journal.
             logger.warning("forced to end; the next start takes the last durable state")
             os._exit(128 + number)
@@ -133,6 +135,8 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+            # The process ends now by itself; a late signal must not turn that into a failure.
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def _announce(

@@ -12,6 +12,7 @@ from replank.code.loader import LoadedCode
 from replank.code.store import Version
 from replank.definition import CallKind, Definition
 from replank.module import Runtime
+from replank.state.names import Namespace
 from replank.traffic.gate import Lane
 from replank.traffic.streams import stream_entry
 
@@ -43,6 +44,11 @@ class Generation:
     def label(self) -> str:
         """Name it for the operator: "ledger 2.0 (generation 3)"."""
         return f"{self.definition.name} {self.definition.label} (generation {self.number})"
+
+    @property
+    def own(self) -> Namespace:
+        """The names that are this generation's own."""
+        return Namespace(self.code.private_name)
 
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""

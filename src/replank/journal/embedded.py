@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +84,7 @@ class EmbeddedPort:
         *,
         busy_timeout_s: float = 5.0,
         waiting_max: int = 4_096,
-        payload_bytes_max: int = 16 * 1024 * 1024,
+        payload_bytes_max: int = 1024 * 1024,
     ) -> None:
         self.path = path
         self.payload_bytes_max = payload_bytes_max
@@ -161,6 +161,7 @@ class EmbeddedPort:
 
     async def publish(self, stream: str, payloads: Sequence[bytes]) -> range:
         """Append payloads; see `Port.publish`."""
+        payloads = tuple(payloads)
         size = sum(map(self._size, payloads))
         if not payloads:
             return range(0)
@@ -354,7 +355,7 @@ def _forget(db: sqlite3.Connection, name: str, upto: int, moves: Moves) -> bool:
         return False
     end = min(upto, first + _TRUNCATE_SLICE - 1)
     db.execute("DELETE FROM entries WHERE stream = ? AND position <= ?", (stream_id, end))
-    return end < min(upto, last)
+    return bool(end < min(upto, last))
 
 
 def _is_new(db: sqlite3.Connection, path: Path) -> bool:
@@ -370,7 +371,8 @@ def _is_new(db: sqlite3.Connection, path: Path) -> bool:
             expected=f"version {SCHEMA_VERSION} or older",
             do="upgrade Replank, or use another --data-dir",
         )
-    if application == version == db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if (application, version, tables) == (0, 0, 0):
         return True
     raise JournalError(
         f"{path} is not an inbox of Replank",
@@ -380,7 +382,7 @@ def _is_new(db: sqlite3.Connection, path: Path) -> bool:
 
 
 @contextmanager
-def _our_errors(path: Path) -> Any:
+def _our_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the disk raise into what an operator can act on."""
     try:
         yield

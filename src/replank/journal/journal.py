@@ -14,12 +14,12 @@ their own: in WAL mode they never wait for a write, so they may run anywhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -33,6 +33,8 @@ from replank.report import ReloadReport
 T = TypeVar("T")
 
 JOURNAL_FILE: Final = "journal.sqlite"
+_LOG_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of write-ahead log after which a finished reload has it folded into the file."""
 
 
 class Journal:
@@ -149,6 +151,9 @@ class Journal:
             InternalError: The report contradicts the commit record.
         """
         await self._submit(lambda db: storage.finish(db, tx_id, report))
+        # Here nothing waits for the disk: the gates are open and the report is written.
+        if self._writer is not None:
+            self._writer.submit(self._fold_log)
 
     async def state(self, tx_id: str) -> str | None:
         """Return the state of a transaction, after every write that was queued before.
@@ -251,6 +256,12 @@ class Journal:
         with _our_errors(self.path), storage.transaction(self._write):
             return work(self._write)
 
+    def _fold_log(self) -> None:
+        # It is only tidying: what cannot be folded now is folded after the next reload.
+        with contextlib.suppress(sqlite3.Error, OSError):
+            if self._write is not None:
+                storage.fold_log(self._write, self.path, _LOG_BYTES_MAX)
+
     async def _submit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._writer is None:
             raise JournalError("the journal is closed", do="start the host again")
@@ -308,7 +319,7 @@ def read_history(
             connection.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _our_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the disk raise into what an operator can act on."""
     try:

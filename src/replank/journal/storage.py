@@ -44,6 +44,8 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Otherwise some commit record would also pay for folding the log, while calls wait for it.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
     if _is_new(connection, path):
         script = importlib.resources.files("replank.journal").joinpath("schema.sql").read_text()
         # One transaction: a crash in the middle leaves an empty file, not half a journal.
@@ -150,6 +152,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def fold_log(connection: sqlite3.Connection, path: Path, above_bytes: int) -> None:
+    """Fold the write-ahead log into the file when it has grown; waits for nobody."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size > above_bytes:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def begin(

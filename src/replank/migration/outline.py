@@ -17,13 +17,11 @@ from replank.migration.conversions import Apply, Convert, Merge, Rekey, Split
 from replank.migration.operations import (
     Add,
     Automatic,
-    Flatten,
-    Move,
-    Nest,
     Operation,
     Remove,
     Rename,
 )
+from replank.migration.reshaping import Flatten, Move, Nest
 from replank.migration.steps import Step
 from replank.shapes import CONTAINER_KINDS, Field, RecordShape, Schema, Shape, make_schema
 

@@ -23,13 +23,11 @@ from replank.migration.conversions import Apply, Convert, Merge, Rekey, Split
 from replank.migration.operations import (
     MISSING,
     Add,
-    Flatten,
-    Move,
-    Nest,
     Operation,
     Remove,
     Rename,
 )
+from replank.migration.reshaping import Flatten, Move, Nest
 
 _FUNCTION = re.compile(r"migrate_(\d+)_(\d+)")
 

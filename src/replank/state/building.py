@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from replank.hints import SCALARS, FormField, read_form, record_fields
+from replank.hints import (
+    MAPPINGS,
+    SCALARS,
+    SEQUENCES,
+    SETS,
+    FormField,
+    read_form,
+    record_fields,
+)
 from replank.hints import record_flavour as flavour_of
 from replank.plain import PLAIN_KEY, TYPE_KEY, Walk, show
 from replank.state.freezing import Freezer
+from replank.state.memo import Memo, new_memo
 
 if TYPE_CHECKING:
     from replank.state.thawing import Thawer
 
-Memo = dict[int, Any]
 _KIND_TYPES = {kind: cls for cls, kind in SCALARS.items()}
 
 
@@ -40,11 +49,17 @@ class Mismatch(Exception):
         return "".join(reversed(self.places)).removeprefix(".")
 
 
-class _Pending:
-    """In the memo: a record that is being built and does not exist yet."""
+class Pending:
+    """In the memo: a Struct that is being built and does not exist yet.
 
+    Args:
+        make: Makes an empty one and enters it, for a cycle that comes back before it exists.
+    """
 
-PENDING = _Pending()
+    __slots__ = ("shell",)
+
+    def __init__(self, make: Callable[[int, Memo], Any]) -> None:
+        self.shell = make
 
 
 def expected_text(hint: Any) -> str:
@@ -65,6 +80,15 @@ def exact_types(hint: Any) -> frozenset[type] | None:
         parts = [exact_types(arg) for arg in form.args]
         return None if None in parts else frozenset().union(*(part for part in parts if part))
     return None
+
+
+def default_factory_of(hint: Any) -> Callable[[], Any] | None:
+    """Return what makes an empty value of a hint: the factory of a `defaultdict[K, hint]`."""
+    form = read_form(hint)
+    if form.kind in ("int", "float", "str", "bool", "bytes") or form.kind in MAPPINGS | SEQUENCES:
+        made: Callable[[], Any] = form.cls
+        return made
+    return form.cls if form.kind in SETS or form.kind == "record" else None
 
 
 class RecordBuilder:
@@ -97,8 +121,7 @@ class RecordBuilder:
             "name": self.name,
             "odd": lambda node, memo: self.thawer.odd_record(self.cls, node, memo),
             "complete": self._complete,
-            "shell": self._shell,
-            "PENDING": PENDING,
+            "PENDING": Pending(self._shell),
             "Mismatch": Mismatch,
             "new": object.__new__,
             "put": object.__setattr__,
@@ -120,7 +143,7 @@ class RecordBuilder:
             " if node.__class__ is not dict: return odd(node, memo)",
             " i = id(node)",
             " o = memo.get(i)",
-            " if o is not None: return shell(i, memo) if o is PENDING else o",
+            " if o is not None: return o.shell(i, memo) if o is PENDING else o",
             f" if len(node) != {len(self.fields)}:",
             f"  if node.get({TYPE_KEY!r}, name) != name: return odd(node, memo)",
             "  node = complete(node, memo)",
@@ -253,7 +276,7 @@ class RecordBuilder:
             raise mismatch
         value = field.factory() if field.factory is not None else field.default
         memo[0].append(value)
-        return self.freezer.walk(field.hint)(value, {0: memo[0]})
+        return self.freezer.walk(field.hint)(value, new_memo(memo[0]))
 
     def _typed_dict(self) -> Walk:
         walks = {field.name: self.thawer.walk_later(field.hint) for field in self.fields}
@@ -282,4 +305,11 @@ class RecordBuilder:
         return typed_dict
 
 
-__all__ = ["PENDING", "Mismatch", "RecordBuilder", "exact_types", "expected_text"]
+__all__ = [
+    "Mismatch",
+    "Pending",
+    "RecordBuilder",
+    "default_factory_of",
+    "exact_types",
+    "expected_text",
+]

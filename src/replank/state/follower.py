@@ -10,7 +10,7 @@ the old version has no room for is parked in a residue and comes back with a lat
 
 The old record of a key lies in the table's own layers until the window has folded it, and in `kept`
 from then on, or from when the follower made another. New records are known by key from their
-fold on; one that is written before waits among the strays.
+fold on; what is written before that waits among the strays, by which the fold knows it again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ class Follower:
         self._upgrade = upgrade
         self._downgrade = downgrade
         self._left_out: dict[Any, Any] = {}
-        self._strays = shards()
         self._table = layers.table
         self._switch: Switch | None = None
         self.mirror = Mirror(
@@ -72,7 +71,7 @@ class Follower:
             self.kept,
             family=family,
             dropped=residue.forget,
-            unplaced=self._stray,
+            rewritten=self._stray,
         )
 
     @staticmethod
@@ -95,15 +94,16 @@ class Follower:
         """
         self._left_out = dict(left_out)
         self.layers.touched = {} if reads else None
+        self.mirror.watch.strays = shards()
         self.mirror.watch.start()
 
     def keep(self, key: Any, new: Any, old: Any) -> None:
         """Take over an old record that the fold displaced."""
         self.kept[hash(key) % SHARDS].setdefault(key, old)
-        self.mirror.watch.note(new, key)
-        number = id(new)
-        if self._strays[(number >> 4) % SHARDS].pop(number, None) is not None:
-            self.layers.dirty.add(key)
+        watch = self.mirror.watch
+        watch.met_stray = False
+        if watch.note(new, key) or watch.met_stray:
+            self.layers.dirty.add(key)  # written, as itself or by a part or under another key
 
     def begin(self) -> None:
         """Start following: the fold is done and the base is a plain dict of new records again."""
@@ -115,8 +115,9 @@ class Follower:
             layers.enter(FollowedTable)
         else:
             layers.enter(ReadFollowedTable)
+        self.garbage += self.mirror.watch.strays or ()
+        self.mirror.watch.strays = None
         self.ready = True
-        self._strays = shards()
 
     def follow_slices(self) -> Copy:
         """Bring the old records up to date in small steps; call it again while probation lasts."""
@@ -185,9 +186,10 @@ class Follower:
         return self.layers.current(key) if value is MISSING else value
 
     def _stray(self, new: Any) -> None:
-        if not self.ready:
+        strays = self.mirror.watch.strays
+        if strays is not None:
             number = id(new)
-            self._strays[(number >> 4) % SHARDS][number] = new
+            strays[(number >> 4) % SHARDS][number] = new
 
     def _down(self, key: Any, new: Any) -> Any:
         old = self.kept[hash(key) % SHARDS].get(key)

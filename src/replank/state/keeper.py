@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import msgspec
-
-from replank.definition import Definition
 from replank.errors import SnapshotError
 from replank.journal.journal import Journal
 from replank.journal.records import SnapshotRecord
 from replank.migration.engine import find_path, steps_of
 from replank.state.manager import Holder
-from replank.state.snapshot import read, restore, take, write
+from replank.state.snapshot import Snapshot, read, restore, take, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +60,15 @@ class StateKeeper:
         carried = set(definition.carried)
         values = {key: value for key, value in holder.values().items() if key not in carried}
         snapshot = take(
-            module, values, definition.schema, label=definition.label, hints=definition.hints
+            module,
+            values,
+            definition.schema,
+            label=definition.label,
+            digest=digest,
+            hints=definition.hints,
+            own=holder.own,
+            messages=messages,
         )
-        snapshot = msgspec.structs.replace(snapshot, digest=digest, messages=tuple(messages))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{module}-{uuid4().hex[:12]}.snapshot"
         await asyncio.to_thread(write, snapshot, path)
@@ -100,7 +102,7 @@ class StateKeeper:
             except SnapshotError as error:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue
-            values = _fitted(snapshot.tree, snapshot.schema, holder.definition, module)
+            values = _fitted(snapshot, holder)
             return Kept(values, snapshot.messages, tuple(warnings))
         return Kept(warnings=tuple(warnings))
 
@@ -111,8 +113,10 @@ class StateKeeper:
                 (self._folder / record.path).unlink()
 
 
-def _fitted(
-    tree: Mapping[str, Any], schema: Any, definition: Definition, module: str
-) -> dict[str, Any]:
-    migration = find_path(schema, definition.schema, steps_of(definition), module=module)
-    return restore(migration.upgrade(dict(tree)), definition.schema, hints=definition.hints)
+def _fitted(snapshot: Snapshot, holder: Holder) -> dict[str, Any]:
+    """Bring a snapshot's tree to the schema of what serves, and build its values."""
+    definition = holder.definition
+    steps = steps_of(definition)
+    migration = find_path(snapshot.schema, definition.schema, steps, module=snapshot.module)
+    tree = migration.upgrade(snapshot.tree)
+    return restore(tree, definition.schema, hints=definition.hints, own=holder.own)

@@ -162,7 +162,7 @@ def classify(hint: Any, _seen: frozenset[type] = frozenset()) -> Tracking:  # no
     if origin in (typing.Union, types.UnionType):
         return harder(*(classify(argument, _seen) for argument in arguments))
     cls = origin or hint
-    if not isinstance(cls, type) or cls is object:
+    if not isinstance(cls, type) or cls in (object, Any):
         return Tracking.READS
     if issubclass(cls, tuple | frozenset) and arguments:
         parts = (argument for argument in arguments if argument is not Ellipsis)

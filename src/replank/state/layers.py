@@ -166,7 +166,8 @@ class Layers:
             else:
                 for key in tuple(islice(self.late, step)):
                     dict.__setitem__(self.table, key, self.late.pop(key))
-            yield
+            if self.dead or self.late:  # else it is over, before traffic can add to it again
+                yield
 
 
 _phase_classes: dict[tuple[type[AnyTable], type[AnyTable]], type[AnyTable]] = {}

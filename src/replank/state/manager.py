@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from replank.definition import Definition
 from replank.errors import MigrationError, ReplankError
 from replank.migration.engine import Migration
-from replank.state.snapshot import Snapshot, digest, restore, take
+from replank.plain import digest
+from replank.state.names import Namespace
+from replank.state.snapshot import Snapshot, restore, take
 from replank.traffic.drain import Drained
 
 
@@ -17,6 +19,10 @@ class Holder(Protocol):
     """What holds a module's live state: a generation."""
 
     definition: Definition
+
+    @property
+    def own(self) -> Namespace:
+        """The names that are the generation's own."""
 
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""
@@ -87,6 +93,7 @@ class EagerTransfer:
                 definition.schema,
                 label=definition.label,
                 hints=definition.hints,
+                own=self._old.own,
             )
         self.records = self._snapshot.records
 
@@ -98,7 +105,7 @@ class EagerTransfer:
             self._source_digest = digest(self._snapshot.tree)
         with _Cost(self, rehearsed=drained is None):
             tree = _upgraded(self._migration, self._snapshot.tree, self.module)
-            self._values = restore(tree, definition.schema, hints=definition.hints)
+            self._values = restore(tree, definition.schema, hints=definition.hints, own=self._new.own)
 
     async def restore(self, drained: Drained | None) -> None:
         """Assign the built values; carried objects are handed over only when the old is quiet."""
@@ -117,6 +124,7 @@ class EagerTransfer:
             definition.schema,
             label=definition.label,
             hints=definition.hints,
+            own=self._new.own,
         )
         return self._source_digest, digest(after.tree)
 

@@ -76,7 +76,7 @@ class Mirror:
         target: The other version's values by key, in `SHARDS` small dicts.
         family: The mirrors among which objects are shared.
         dropped: Called with each key that is no longer there.
-        unplaced: Called with each written object that was not seen under any key.
+        rewritten: Called with each written object, which may have keys that are not noted yet.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Mirror:
         *,
         family: Family | None = None,
         dropped: Callable[[Any], None] = _ignore,
-        unplaced: Callable[[Any], None] = _ignore,
+        rewritten: Callable[[Any], None] = _ignore,
     ) -> None:
         self.layers = layers
         self.look = look
         self.convert = convert
         self.target = target
         self.dropped = dropped
-        self.unplaced = unplaced
+        self.rewritten = rewritten
         self.watch = Watch()
         self.absent: set[Any] = set()
         """Keys whose values the other version has no room for."""
@@ -301,25 +301,25 @@ class Mirror:
                 done += 1
         return done
 
+    def notes(self) -> list[Any]:
+        """Return the containers that say what is where, to be freed in slices."""
+        return [*self.watch.places.containers(), *self.watch.parts.containers()]
+
     def containers(self) -> list[Any]:
         """Return everything of this mirror that is as large as the table, to be freed in slices."""
-        watch = self.watch
-        return [*self.target, *watch.places.containers(), *watch.parts.containers()]
+        return [*self.target, *self.notes()]
 
     def predicted_pause_s(self) -> float:
         """What `drain` would take now, by what a record has cost so far, in seconds."""
         return self.marks() * self.seconds / max(1, self.converted)
 
     def _copy_written(self, value: Any) -> None:
-        keys = self.watch.places.keys(value)
-        owners = self.watch.owners(value)
-        if not keys and not owners:
-            self.unplaced(value)
-        for key in keys:
+        self.rewritten(value)
+        for key in self.watch.places.keys(value):
             if self.look(key) is value:
                 self.copy_value(value, key)  # under its other keys, too
                 break
-        for key in owners:
+        for key in self.watch.owners(value):
             owner = self.look(key)
             if owner is not MISSING:
                 self.copy_value(owner, key)

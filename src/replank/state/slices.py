@@ -54,6 +54,7 @@ class Slices:
                 begin = clock()
                 end = begin + self._current
                 try:
+                    next(steps)  # at least one, however short the slice
                     while clock() < end:
                         next(steps)
                 except StopIteration as stop:

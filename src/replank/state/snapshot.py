@@ -1,57 +1,28 @@
-"""A frozen, versioned, class-free copy of a module's state, in memory and on disk.
+"""Take a class-free copy of a module's state, build a state from one, keep it on disk.
 
-A file is a magic line, a format number, and frames; each frame is its length, a checksum, and
-MessagePack. The first frame is the header, the last one says how many there were, so a file that
-ends early is told from one that is whole. Large dicts are written in frames of some thousand
-items. A file appears under its name only when all of it is on disk.
+A file appears under its name only when all of it is on disk (`replank.state.format` says what is
+in it).
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
 import os
-import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import uuid4
 
-import msgspec
-
-from replank.errors import MigrationError, SchemaError, SnapshotError
+from replank.errors import MigrationError, SnapshotError
 from replank.plain import digest
 from replank.shapes import Schema
+from replank.state.format import Snapshot, SnapshotReader, frames
 from replank.state.names import Namespace
 from replank.state.tree import Trees, freeze
-from replank.state.wire import WireReader, WireWriter, decode, encode, shared_nodes
 
-MAGIC = b"replank-snapshot"
-FORMAT = 1
-CHUNK_ITEMS = 4096
-_FRAME = struct.Struct(">I8s")
-_VERSION = struct.Struct(">H")
-_FRAME_BYTES_MAX = 1 << 31
 _CACHE = "__replank_trees__"
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """One module's state at one moment.
-
-    `digest` is that of the code version; `records` counts the items of its containers;
-    `taken_at` is UTC in ISO format; `messages` are queued messages as plain values.
-    """
-
-    module: str
-    label: str
-    digest: str
-    schema: Schema
-    tree: dict[str, Any]
-    records: int
-    taken_at: str
-    messages: tuple[Any, ...] = ()
 
 
 def take(
@@ -206,56 +177,6 @@ def write(snapshot: Snapshot, path: str | Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def frames(snapshot: Snapshot) -> Iterator[bytes]:
-    """Yield the parts of a snapshot's file, for a writer that works in slices.
-
-    Raises:
-        SnapshotError: The state holds something that cannot be on disk.
-    """
-    yield MAGIC + _VERSION.pack(FORMAT)
-    count = 0
-    for wire in _wires(snapshot):
-        count += 1
-        yield _frame(wire)
-    yield _frame(["close", count])
-
-
-def _wires(snapshot: Snapshot) -> Iterator[Any]:
-    header = {
-        "module": snapshot.module,
-        "label": snapshot.label,
-        "digest": snapshot.digest,
-        "schema": snapshot.schema.to_dict(),
-        "records": snapshot.records,
-        "taken_at": snapshot.taken_at,
-    }
-    yield ["header", header]
-    shared = shared_nodes([*snapshot.tree.values(), *snapshot.messages])
-    writer = WireWriter(shared)
-    for name, node in snapshot.tree.items():
-        large = node.__class__ is dict and len(node) > CHUNK_ITEMS and id(node) not in shared
-        if not large:
-            yield ["field", name, writer.write(node, name)]
-            continue
-        yield ["field", name, {}]
-        items = list(node.items())
-        for first in range(0, len(items), CHUNK_ITEMS):
-            part = items[first : first + CHUNK_ITEMS]
-            keys = [writer.write(key, f"a key of {name}") for key, _ in part]
-            yield ["items", name, keys, [writer.write(v, f"{name}[{k!r}]") for k, v in part]]
-    for n, message in enumerate(snapshot.messages):
-        yield ["message", writer.write(message, f"message {n}")]
-
-
-def _frame(wire: Any) -> bytes:
-    body = encode(wire)
-    return _FRAME.pack(len(body), _checksum(body)) + body
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=8).digest()
-
-
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -278,7 +199,7 @@ def read(path: str | Path, *, module: str | None = None) -> Snapshot:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            snapshot = _Reading(file, path.name).snapshot()
+            snapshot = SnapshotReader(file, path.name).snapshot()
     except OSError as error:
         raise SnapshotError(
             f"the snapshot {path.name} cannot be opened",
@@ -296,116 +217,7 @@ def read(path: str | Path, *, module: str | None = None) -> Snapshot:
     return snapshot
 
 
-class _Reading:
-    """Reads one file from its beginning to its end."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.file = file
-        self.name = name
-        self.reader = WireReader()
-        self.tree: dict[str, Any] = {}
-        self.messages: list[Any] = []
-
-    def snapshot(self) -> Snapshot:
-        self._check_format()
-        kind, *rest = self._wire()
-        if kind != "header":
-            raise self._refuse("has no header", found=str(kind))
-        header = rest[0]
-        count = 1
-        while True:
-            kind, *rest = self._wire()
-            if kind == "close":
-                break
-            self._take(kind, rest)
-            count += 1
-        if rest[0] != count or self.file.read(1):
-            raise self._refuse("is corrupt: it has other frames than were written")
-        try:
-            schema = Schema.from_dict(header["schema"])
-            return Snapshot(
-                module=header["module"],
-                label=header["label"],
-                digest=header["digest"],
-                schema=schema,
-                tree=self.tree,
-                records=header["records"],
-                taken_at=header["taken_at"],
-                messages=tuple(self.messages),
-            )
-        except (KeyError, TypeError, SchemaError) as error:
-            raise self._refuse("has a header that cannot be read", found=str(error)) from error
-
-    def _check_format(self) -> None:
-        head = self.file.read(len(MAGIC) + _VERSION.size)
-        if not head:
-            raise self._refuse("is empty: it was truncated")
-        if not MAGIC.startswith(head[: len(MAGIC)]):
-            raise self._refuse(
-                "is no snapshot of Replank", found=repr(head[:16]), expected=repr(MAGIC)
-            )
-        if len(head) < len(MAGIC) + _VERSION.size:
-            raise self._refuse("is truncated in its first bytes")
-        (version,) = _VERSION.unpack(head[len(MAGIC) :])
-        if version > FORMAT:
-            raise self._refuse(
-                "was written by a newer Replank",
-                found=f"format {version}",
-                expected=f"format {FORMAT} or older",
-                do="start the newer Replank again",
-            )
-        if version == 0:
-            raise self._refuse("is torn: its format number was never written")
-
-    def _wire(self) -> list[Any]:
-        head = self.file.read(_FRAME.size)
-        if len(head) < _FRAME.size:
-            raise self._refuse("is truncated: it ends before its last frame")
-        length, checksum = _FRAME.unpack(head)
-        if length == 0 and checksum == bytes(8):
-            raise self._refuse("is torn: a part of it was never written")
-        if length > _FRAME_BYTES_MAX:
-            raise self._refuse("is corrupt: a frame has an impossible length", found=f"{length}")
-        body = self.file.read(length)
-        if len(body) < length:
-            raise self._refuse("is truncated: it ends inside a frame")
-        if _checksum(body) != checksum:
-            raise self._refuse("is corrupt: a checksum does not match")
-        try:
-            wire = decode(body)
-        except msgspec.DecodeError as error:
-            raise self._refuse("is corrupt: a frame cannot be decoded", found=str(error)) from error
-        if not isinstance(wire, list) or not wire:
-            raise self._refuse("is corrupt: a frame is not what was written")
-        return wire
-
-    def _take(self, kind: str, rest: list[Any]) -> None:
-        if kind == "field":
-            name, wire = rest
-            self.tree[name] = self.reader.read(wire)
-        elif kind == "items":
-            name, keys, wires = rest
-            node = self.tree[name]
-            for key, wire in zip(keys, wires, strict=True):
-                node[self.reader.read(key)] = self.reader.read(wire)
-        elif kind == "message":
-            self.messages.append(self.reader.read(rest[0]))
-        else:
-            raise self._refuse("has a frame of an unknown kind", found=str(kind))
-
-    def _refuse(
-        self, what: str, *, found: str | None = None, expected: str | None = None, do: str = ""
-    ) -> SnapshotError:
-        return SnapshotError(
-            f"the snapshot {self.name} {what}",
-            found=found,
-            expected=expected,
-            do=do or "use the snapshot before it",
-        )
-
-
 __all__ = [
-    "FORMAT",
     "Snapshot",
     "count_records",
     "digest",

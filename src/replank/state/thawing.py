@@ -6,7 +6,7 @@ values that fit.
 
 The memo maps `id(node)` to the value built from it, so what was shared is shared again. For a
 cycle a container is entered before it is filled. An immutable or constructor-built record cannot
-be; it is entered as `PENDING`, and whoever meets it in that state makes an empty shell of it that
+be; it is entered as `Pending`, and whoever meets it in that state makes an empty shell of it that
 is filled when the fields are known.
 """
 
@@ -14,44 +14,29 @@ from __future__ import annotations
 
 import collections
 import enum
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from replank.errors import MigrationError
 from replank.hints import MAPPINGS, SCALARS, SEQUENCES, SETS, Form, read_form
 from replank.hints import record_flavour as flavour_of
-from replank.plain import (
-    ITEMS_KEY,
-    PLAIN_KEY,
-    SCALAR_TYPES,
-    TYPE_KEY,
-    VALUE_KEY,
-    DefaultNode,
-    Opaque,
-    Walk,
-    show,
+from replank.plain import SCALAR_TYPES, TYPE_KEY, Walk
+from replank.state.building import (
+    Mismatch,
+    RecordBuilder,
+    default_factory_of,
+    exact_types,
+    expected_text,
 )
-from replank.state.building import Mismatch, RecordBuilder, exact_types, expected_text
+from replank.state.memo import Memo
 from replank.state.names import Namespace
-from replank.table import Table
-
-Memo = dict[int, Any]
-_Keys = tuple[frozenset[type], Walk]
+from replank.state.untyped_thawing import UntypedThawer, is_tag
 
 _KIND_TYPES = {kind: cls for cls, kind in SCALARS.items()}
 _NUMERIC_TOWER: dict[type, Any] = {float: (float, int)}
-_MAP_CLASSES: dict[str, Any] = {
-    "dict": dict,
-    "Table": Table,
-    "OrderedDict": collections.OrderedDict,
-    "Counter": collections.Counter,
-    "DefaultNode": collections.defaultdict,
-}
 
 
-class Thawer:
+class Thawer(UntypedThawer):
     """Compiles and keeps the functions that build one generation's values.
 
     Args:
@@ -59,7 +44,7 @@ class Thawer:
     """
 
     def __init__(self, own: Namespace) -> None:
-        self.own = own
+        super().__init__(own)
         self._by_hint: dict[Any, Walk] = {}
         self._records: dict[Any, Walk] = {}
 
@@ -83,8 +68,6 @@ class Thawer:
             return found[0](node, memo)
 
         return later
-
-    # -- compiling, by hint
 
     def _compile(self, hint: Any) -> Walk:
         form = read_form(hint)
@@ -238,31 +221,6 @@ class Thawer:
 
         return mapping
 
-    def _fill(self, value: Any, node: Any, keys: _Keys, value_walk: Walk, memo: Memo) -> Any:
-        pairs = node["pairs"] if TYPE_KEY in node else node.items()
-        exact, key_walk = keys
-        key: Any = None
-        try:
-            for key, part in pairs:
-                new = key if key.__class__ in exact else key_walk(key, memo)
-                value[new] = value_walk(part, memo)
-        except Mismatch as error:
-            error.at(f"[{show(key, 40)}]")
-            raise
-        except TypeError as error:
-            raise Mismatch("a key that can be hashed", key, str(error)) from None
-        return value
-
-    def _factory(self, node: Any, fallback: Any) -> Any:
-        factory = node.factory if isinstance(node, DefaultNode) else node.get("factory")
-        if factory.__class__ is tuple:
-            if fallback is not None and "<" in factory[1]:
-                return fallback
-            return self._code(factory[1])
-        if isinstance(factory, Opaque):
-            return factory.value
-        return factory if factory is not None or isinstance(node, DefaultNode) else fallback
-
     def _sequence(self, form: Form, hint: Any) -> Walk:
         walk = self.walk_later(form.args[0])
         cls = form.cls
@@ -272,7 +230,7 @@ class Thawer:
                 return known
             if not isinstance(node, list | tuple | collections.deque):
                 raise Mismatch(expected_text(hint), node)
-            parts: Any = node[1:] if _is_tag(node, "$tuple") else node  # type: ignore[index]
+            parts: Any = node[1:] if is_tag(node, "$tuple") else node  # type: ignore[index]
             value: Any = [] if cls is tuple else _empty(cls, node)
             if cls is not tuple:
                 memo[id(node)] = value
@@ -291,7 +249,7 @@ class Thawer:
         walks = [self.walk_later(arg) for arg in form.args]
 
         def fixed(node: Any, memo: Memo) -> Any:
-            parts = node[1:] if _is_tag(node, "$tuple") else node
+            parts = node[1:] if is_tag(node, "$tuple") else node
             if not isinstance(node, tuple | list) or len(parts) != len(walks):
                 raise Mismatch(expected_text(hint), node)
             value: list[Any] = []
@@ -327,8 +285,6 @@ class Thawer:
 
         return set_of
 
-    # -- records
-
     def record(self, cls: Any) -> Walk:
         """Return the function for one record class."""
         known = self._records.get(cls)
@@ -348,130 +304,9 @@ class Thawer:
             raise Mismatch(cls.__qualname__, node)
         return value
 
-    # -- by node, where there is no hint
-
-    def untyped(self, node: Any, memo: Memo) -> Any:  # noqa: C901, PLR0911 - one line a kind
-        """Build a value from what its node says alone."""
-        cls = node.__class__
-        if cls in SCALAR_TYPES:
-            return node
-        if cls is Opaque:
-            return node.value
-        known = memo.get(id(node))
-        if known is not None:
-            return known
-        if isinstance(node, dict):
-            if TYPE_KEY in node:
-                return self.tagged(node, memo)
-            value = memo[id(node)] = collections.defaultdict() if cls is DefaultNode else cls()
-            if cls is DefaultNode:
-                value.default_factory = self._factory(node, None)
-            return self._fill(value, node, (SCALAR_TYPES, self.untyped), self.untyped, memo)
-        if cls is tuple:
-            return self._tuple(node, memo)
-        if cls in (list, collections.deque):
-            return self.walk(cls)(node, memo)
-        if cls in (set, frozenset):
-            memo[id(node)] = items = cls([self.untyped(item, memo) for item in node])
-            return items
-        if cls is bytearray:
-            memo[id(node)] = copied = node.copy()
-            return copied
-        raise Mismatch("plain data, as a snapshot holds it", node)
-
-    def _tuple(self, node: Any, memo: Memo) -> Any:
-        if _is_tag(node, "$enum"):
-            cls = self.own.find(node[1])
-            return self._enum(cls)(node[2], memo) if issubclass(cls, enum.Enum) else None
-        if _is_tag(node, "$code"):
-            return self._code(node[1])
-        parts = node[1:] if _is_tag(node, "$tuple") else node
-        value = tuple([self.untyped(part, memo) for part in parts])
-        return memo.setdefault(id(node), value)
-
-    def _code(self, name: str) -> Any:
-        return self.own.find(name)
-
-    def tagged(self, node: Any, memo: Memo) -> Any:
-        """Build from a node with a `$type`."""
-        name = node[TYPE_KEY]
-        if name == "$map":
-            cls = _MAP_CLASSES[node["of"]]
-            memo[id(node)] = value = cls()
-            if cls is collections.defaultdict:
-                value.default_factory = self._factory(node, None)
-            return self._fill(value, node, (SCALAR_TYPES, self.untyped), self.untyped, memo)
-        if name == "$set":
-            items = [self.untyped(item, memo) for item in node["items"]]
-            memo[id(node)] = made = set(items) if node["of"] == "set" else frozenset(items)
-            return made
-        if name == "$method":
-            return getattr(self.untyped(node["self"], memo), node["name"])
-        cls = self.own.find(name)
-        if flavour_of(cls) is not None:
-            return self.record(cls)(node, memo)
-        if not isinstance(cls, type) or PLAIN_KEY not in node:
-            raise _not_movable(name, f"{name} is {show(cls)} in the new version")
-        return self._plain_object(cls, node, memo)
-
-    def _plain_object(self, cls: type, node: Any, memo: Memo) -> Any:
-        """Move an object without a schema: a new object of the new class, same attributes."""
-        base = self.untyped(node[VALUE_KEY], memo) if VALUE_KEY in node else None
-        try:
-            value = _new(cls) if base is None else type(base).__new__(cls, base)
-        except TypeError as error:
-            raise _not_movable(cls.__qualname__, str(error)) from None
-        value = memo.setdefault(id(node), value)
-        name = ""
-        try:
-            for name, part in node.items():
-                if name == ITEMS_KEY:
-                    bare = self.untyped(part, memo)
-                    value.update(bare) if isinstance(bare, dict | set) else value.extend(bare)
-                elif not name.startswith("$"):
-                    object.__setattr__(value, name, self.untyped(part, memo))
-        except Mismatch as error:
-            error.at(f".{name}")
-            raise
-        except AttributeError:
-            raise _not_movable(
-                cls.__qualname__, f"attribute {name!r}, for which the new class has no place"
-            ) from None
-        return value
-
-
-def default_factory_of(hint: Any) -> Callable[[], Any] | None:
-    """Return what makes an empty value of a hint: the factory of a `defaultdict[K, hint]`."""
-    form = read_form(hint)
-    if form.kind in ("int", "float", "str", "bool", "bytes") or form.kind in MAPPINGS | SEQUENCES:
-        made: Callable[[], Any] = form.cls
-        return made
-    return form.cls if form.kind in SETS or form.kind == "record" else None
-
-
-def _new(cls: Any) -> Any:
-    """Make an empty object without running the author's `__new__` or `__init__`."""
-    for base in cls.__mro__:
-        if base in (dict, list, set, collections.deque):
-            return base.__new__(cls)
-    return object.__new__(cls)
-
-
-def _is_tag(node: Any, tag: str) -> bool:
-    return node.__class__ is tuple and bool(node) and node[0].__class__ is str and node[0] == tag
-
 
 def _empty(cls: Any, node: Any) -> Any:
     return collections.deque(maxlen=getattr(node, "maxlen", None)) if cls is not list else []
 
 
-def _not_movable(name: str, found: str) -> MigrationError:
-    return MigrationError(
-        f"an object of {name} cannot be moved to the new version's class",
-        found=found,
-        expected="a class of the same name with the same attributes",
-        do=f"keep the layout of {name}, declare it as a Record, or write a step for it",
-    )
-
-
-__all__ = ["Thawer", "default_factory_of"]
+__all__ = ["Thawer"]

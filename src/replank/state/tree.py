@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from replank.errors import MigrationError
+from replank.hints import read_form
 from replank.plain import show, too_deep
 from replank.state.building import Mismatch
 from replank.state.freezing import Freezer
+from replank.state.memo import Conflict, new_memo
 from replank.state.names import Namespace
 from replank.state.thawing import Thawer
 
@@ -41,14 +43,21 @@ class Trees:
         Raises:
             MigrationError: An object cannot be taken apart, or the state is nested too deeply.
         """
-        memo: dict[int, Any] = {0: []}
-        tree: dict[str, Any] = {}
-        for name, value in values.items():
-            try:
-                tree[name] = self.freezer.walk(self.hints.get(name, Any))(value, memo)
-            except RecursionError:
-                raise too_deep() from None
-        return tree
+        try:
+            return self._freeze(values, typed=True)
+        except Conflict:
+            # Rare: one list in two fields, of which only one says what its items are.
+            return self._freeze(values, typed=False)
+        except RecursionError:
+            raise too_deep() from None
+
+    def _freeze(self, values: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
+        memo = new_memo()
+        freezer = self.freezer if typed else Freezer(self.own, typed=False)
+        return {
+            name: freezer.walk(self.hints.get(name, Any))(value, memo)
+            for name, value in values.items()
+        }
 
     def thaw(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Build state values from a tree, each checked against its type.
@@ -62,9 +71,13 @@ class Trees:
         Raises:
             MigrationError: A value does not fit its type, or its class is gone.
         """
-        memo: dict[int, Any] = {0: []}
-        values: dict[str, Any] = {}
-        for name, node in tree.items():
+        memo = new_memo()
+        values: dict[str, Any] = dict.fromkeys(tree)
+        # A part that an untyped field shares with a typed one is built, and checked, by its type.
+        for name in sorted(
+            tree, key=lambda name: read_form(self.hints.get(name, Any)).kind == "any"
+        ):
+            node = tree[name]
             try:
                 values[name] = self.thawer.walk(self.hints.get(name, Any))(node, memo)
             except Mismatch as error:
@@ -73,6 +86,9 @@ class Trees:
             except RecursionError:
                 raise too_deep() from None
         return values
+
+    def _untyped(self, name: str) -> bool:
+        return read_form(self.hints.get(name, Any)).kind == "any"
 
 
 def mismatch_error(error: Mismatch) -> MigrationError:

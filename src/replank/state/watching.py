@@ -173,6 +173,9 @@ class Watch:
         self.shared_parts = 0
         """Parts (records inside records) that were met under more than one key."""
         self.on = False
+        self.strays: list[dict[int, Any]] | None = None
+        """Objects written before all their keys were known; `note` says when it meets one."""
+        self.met_stray = False
         self._kinds: dict[type, Kind] = {}
         self._classes: list[type] = []
 
@@ -210,6 +213,8 @@ class Watch:
         """
         cls = type(value)
         kind = self._kinds.get(cls) or self.learn(cls)
+        if self.strays is not None:
+            self._meet(value)
         if kind.inside is not Inside.NOTHING:
             self._note_parts(value, key, kind)
         if kind.own is not Tracking.FROZEN:
@@ -217,6 +222,11 @@ class Watch:
         if kind.inside is not Inside.NOTHING:
             self.places.add(value, key)  # only to find it by what it holds
         return False
+
+    def _meet(self, thing: Any) -> None:
+        number = id(thing)
+        if self.strays is not None and number in self.strays[(number >> 4) % SHARDS]:
+            self.met_stray = True
 
     def _note_parts(self, value: Any, key: Any, kind: Kind) -> None:
         """Remember whose parts the objects inside a value are; cycles end at the second visit."""
@@ -230,6 +240,7 @@ class Watch:
                 if part_kind.atom or id(part) in seen:
                     continue
                 seen.add(id(part))
+                self._meet(part)
                 if part_kind.own is not Tracking.FROZEN and self.parts.add(part, key):
                     self.shared_parts += 1
                 if part_kind.inside is not Inside.NOTHING:

@@ -1,6 +1,6 @@
 r"""The window of one table: its records are copied and migrated while the old version serves.
 
-    open -> copy_slices (may be repeated) -> finish -> commit -> fold_slices -> closed
+    open -> copy_slices (may be repeated) -> finish -> commit -> fold_slices -> folded
       \______________ abandon ______________/   \__ undo __/
 
 `finish` and `commit` are all that happens while calls wait: the records written last, and one class
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from replank.errors import InternalError, UsageError
+from replank.state.collector import release_in_slices
 from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify
 from replank.state.layers import MISSING, Layers, Steps, shards
@@ -43,7 +44,8 @@ class WindowState(enum.StrEnum):
     OPEN = "open"
     COMMITTED = "committed"
     FOLDING = "folding"
-    CLOSED = "closed"
+    FOLDED = "folded"
+    ABANDONED = "abandoned"
 
 
 class Window:
@@ -103,12 +105,12 @@ class Window:
         Raises:
             UsageError: Another window or a follower is at work on the table.
         """
-        if type(self.table).__replank_steady__ is not None and hasattr(self.table, "_layers"):
+        self._require(WindowState.NEW)
+        if hasattr(self.table, "_layers"):
             raise UsageError(
                 "the table is still part of another reload",
                 do="end that reload's probation first",
             )
-        self._require(WindowState.NEW)
         self.layers = Layers(self.table)
         if self._old_type is not None and classify(self._old_type) is Tracking.READS:
             self.layers.touched = {}
@@ -211,6 +213,8 @@ class Window:
         if self.state is not WindowState.FOLDING:
             self._require(WindowState.COMMITTED)
         self.state = WindowState.FOLDING
+        # There is no undo any more: make room before the follower takes its own notes.
+        yield from release_in_slices(self.mirror.notes())
         follower = self._follower
         if follower is None:
             for _ in self.switch.fold_steps():
@@ -222,8 +226,8 @@ class Window:
                 follower.mirror.ease()
                 yield
             follower.begin()
-        self.garbage += self.mirror.containers()
-        self.state = WindowState.CLOSED
+        self.garbage += self.mirror.target
+        self.state = WindowState.FOLDED
 
     def abandon(self) -> None:
         """Put everything back as it was before the window, at any point before the fold.
@@ -233,7 +237,7 @@ class Window:
         Raises:
             InternalError: Folding has begun: the way back is the follower's rollback.
         """
-        if self.state in (WindowState.NEW, WindowState.CLOSED):
+        if self.state in (WindowState.NEW, WindowState.ABANDONED):
             return
         if self.state is WindowState.COMMITTED:
             self.undo()
@@ -244,7 +248,7 @@ class Window:
             pass
         self.layers.leave()
         self.garbage += self.mirror.containers()
-        self.state = WindowState.CLOSED
+        self.state = WindowState.ABANDONED
 
     def follower(self) -> Follower:
         """Return what keeps the old state in step after the commit.
@@ -263,7 +267,7 @@ class Window:
     def counterpart(self, old: Any) -> Any:
         """Return what an old record became, or None when it is not in this table.
 
-        For state outside the table that refers to the same record.
+        For state outside the table that refers to the same record; until the fold begins.
         """
         for key in self.mirror.watch.places.keys(old):
             if self.layers.current(key) is old:

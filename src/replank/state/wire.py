@@ -169,7 +169,7 @@ class WireWriter:
             raise
 
     def _plain_keys(self, node: dict[Any, Any]) -> bool:
-        return TAG not in node and all(name.__class__ is str for name in node)
+        return TAG not in node and all(n.__class__ is str and _encodable(n) for n in node)
 
     def _factory(self, factory: Any) -> Any:
         if isinstance(factory, type):
@@ -278,7 +278,26 @@ def _setter(container: Any, key: Any) -> Callable[[Any], None]:
 
 
 def _small(values: Any) -> bool:
-    return all(v.__class__ is not int or _INT_MIN <= v <= _INT_MAX for v in values)
+    """Tell whether MessagePack takes all numbers and texts as they are."""
+    for value in values:
+        cls = value.__class__
+        if cls is int:
+            if not _INT_MIN <= value <= _INT_MAX:
+                return False
+        elif cls is str and not _encodable(value):
+            return False
+    return True
+
+
+def _encodable(text: str) -> bool:
+    """Tell whether a text is UTF-8: one with a lone surrogate, as file names may have, is not."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind
@@ -286,7 +305,9 @@ def _scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind
     if cls is int:
         return value if _INT_MIN <= value <= _INT_MAX else {TAG: "int", "v": str(value)}
     if cls is str:
-        return _text(value)
+        if _encodable(value):
+            return value
+        return {TAG: "str", "v": value.encode("utf-8", "surrogatepass")}
     if cls in _SIMPLE:
         return value
     if cls is dt.datetime or cls is dt.time:
@@ -301,14 +322,6 @@ def _scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind
     if cls is uuid.UUID:
         return {TAG: "uuid", "v": value.bytes}
     return {TAG: "decimal", "v": str(value)}
-
-
-def _text(value: str) -> Any:
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # a lone surrogate, as file names may have
-        return {TAG: "str", "v": value.encode("utf-8", "surrogatepass")}
-    return value
 
 
 def _read_time(cls: Any) -> Callable[[dict[str, Any]], Any]:

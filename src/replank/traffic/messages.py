@@ -12,6 +12,8 @@ import contextlib
 import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +24,7 @@ from replank.traffic.calls import ends_only_the_call
 from replank.traffic.gate import Gate
 
 _STOP_GRACE_S = 1.0
+_TURN_S = 0.001
 
 
 class Message(NamedTuple):
@@ -38,6 +41,27 @@ class _Sending:
     def __init__(self, message: Message) -> None:
         self.message = message
         self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What of an inbox belongs into one snapshot together with the module's state."""
+
+    position: int
+    """The last handled position of a durable inbox; carried along by one that is not."""
+    messages: tuple[dict[str, Any], ...] = ()
+    """Accepted messages that were not handled and lie nowhere else, as plain values."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxStatistics:
+    """What is true of an inbox now; accepted = handled + failed + queued."""
+
+    accepted: int
+    handled: int
+    failed: int
+    queued: int
+    position: int
 
 
 class Inbox:
@@ -61,8 +85,11 @@ class Inbox:
         self.accepted = 0
         self.handled = 0
         self.failed = 0
+        self.position = 0
+        """Of the last handled durable message; a plain inbox only hands it on to the next start."""
         self._on_failure = on_failure
         self._queue: deque[Message] = deque()
+        self._left: list[Message] = []
         self._senders: deque[_Sending] = deque()
         self._busy = False
         self._stopped = False
@@ -94,13 +121,7 @@ class Inbox:
         """
         if self._stopped:
             raise self._refusal()
-        if message.call not in self.gate.lane.methods:
-            raise UnknownCall(
-                f"there is no call {message.call!r} to send to",
-                module=self.gate.module,
-                found=message.call,
-                expected=", ".join(sorted(self.gate.lane.methods)),
-            )
+        self._refuse_unknown(message)
         if not self._senders and len(self._queue) < self.messages_max:
             self._accept(message)
             return
@@ -140,28 +161,68 @@ class Inbox:
             self._worker.cancel()
             # A handler may swallow the cancellation; the worker then ends after its message.
             await asyncio.wait((self._worker,), timeout=_STOP_GRACE_S)
-        left = list(self._queue)
+        self._left += self._queue
         self._queue.clear()
-        return left
+        return list(self._left)
+
+    def mark(self) -> Mark:
+        """Return what a snapshot taken now must carry, so that state and inbox stay in step.
+
+        While it runs, a plain inbox has nothing to keep: its messages are in memory only. After
+        `stop` it has what was left. What cannot be kept is told as a failure.
+        """
+        kept = []
+        for message in self._left:
+            try:
+                kept.append(to_plain(message))
+            except TypeError as error:
+                self._fail(message, error)
+        return Mark(self.position, tuple(kept))
+
+    async def saved(self, position: int) -> None:
+        """Note that a snapshot with a mark of this position is on the disk.
+
+        Args:
+            position: The mark's.
+        """
+
+    def statistics(self) -> InboxStatistics:
+        """Return what is true now."""
+        return InboxStatistics(self.accepted, self.handled, self.failed, self.queued, self.position)
 
     async def _work(self) -> None:
+        turn_began = perf_counter()
         while not self._ending:
-            while not self._queue:
-                self._filled.clear()
-                await self._filled.wait()
+            await self._arrival()
             try:
                 await self.gate.opened()
             except HostStopped:
                 return  # what is queued is kept for the next start
-            message = self._queue.popleft()
-            self._busy = True
-            self._make_room()
-            try:
-                await self._handle(message)
-            finally:
-                self._busy = False
-                if not self._queue:
-                    self._idle.set()
+            await self._handle_next()
+            if perf_counter() - turn_began > _TURN_S:
+                # Handlers that never wait would keep a backlog's length to themselves.
+                await asyncio.sleep(0)
+                turn_began = perf_counter()
+
+    async def _arrival(self) -> None:
+        """Return when there is a message to handle."""
+        while not self._queue:
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def _handle_next(self) -> None:
+        """Handle one message; the gate is open, and stays so until the message has entered."""
+        if not self._queue:
+            return  # its sender gave up while the worker waited at the gate
+        message = self._queue.popleft()
+        self._busy = True
+        self._make_room()
+        try:
+            await self._handle(message)
+        finally:
+            self._busy = False
+            if not self._queue:
+                self._idle.set()
 
     async def _handle(self, message: Message) -> None:
         try:
@@ -215,6 +276,15 @@ class Inbox:
     def _fail(self, message: Message, error: BaseException) -> None:
         self.failed += 1
         self._on_failure(message, error)
+
+    def _refuse_unknown(self, message: Message) -> None:
+        if message.call not in self.gate.lane.methods:
+            raise UnknownCall(
+                f"there is no call {message.call!r} to send to",
+                module=self.gate.module,
+                found=message.call,
+                expected=", ".join(sorted(self.gate.lane.methods)),
+            )
 
 
 def to_plain(message: Message) -> dict[str, Any]:

@@ -385,3 +385,15 @@ async def test_phases_are_kept_with_the_time_in_the_window_and_in_the_pause(jour
         ("migrate", "pause", 0.001),
         ("migrate", "window", 0.2),
     ]
+
+
+async def test_the_log_is_folded_after_reloads_and_never_by_a_commit_record(journal, monkeypatch):
+    monkeypatch.setattr("replank.journal.journal._LOG_BYTES_MAX", 100_000)
+    log = journal.path.with_name("journal.sqlite-wal")
+    sizes = []
+    for number in range(60):
+        await reload(journal, number)
+        assert await journal.state("r1") == "committed"  # after whatever was queued before
+        sizes.append(log.stat().st_size)
+    assert max(sizes) < 300_000  # folded again and again: it starts over from its beginning
+    assert len(journal.history(100)) == 60

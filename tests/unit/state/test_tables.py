@@ -50,12 +50,19 @@ class Reload:
             self.window.abandon()
         elif self.window.state == "committed":
             run_all(self.window.fold_slices())
-        if self.window.state == "closed" and self.window._follower is not None:
+        if self.window.state == "folded" and self.window._follower is not None:
             self.window.follower().stop()
         assert type(self.table) is Table
 
 
-PHASES = [("copying", False), ("copying", True), ("folding", False), ("folding", True), ("followed", False), ("followed", True)]
+PHASES = [
+    ("copying", False),
+    ("copying", True),
+    ("folding", False),
+    ("folding", True),
+    ("followed", False),
+    ("followed", True),
+]
 
 
 @pytest.fixture(params=PHASES, ids=lambda p: p[0] + ("_reads" if p[1] else ""))
@@ -100,7 +107,7 @@ def test_it_equals_a_dict_from_either_side(table, same):
     assert table == same
     assert same == table
     assert table != {"a": 1}
-    assert not table != same
+    assert not table != same  # noqa: SIM202  # the other operator
     assert table != [1]
     assert repr(table) == repr(same)
     assert bool(table)
@@ -194,9 +201,11 @@ def test_copies_are_those_of_a_dict_and_pickles_are_tables(table, same):
 
 
 def test_changing_the_size_while_iterating_is_an_error(table):
+    keys = iter(table)
+    table[next(keys) + "x"] = 1
+
     with pytest.raises(RuntimeError, match="changed size"):
-        for key in table:
-            table[key + "x"] = 1
+        next(keys)
 
 
 def test_overwriting_while_iterating_is_fine(table, same):

@@ -1,0 +1,471 @@
+"""Durable messages: accepted means on the disk, and handled exactly once as the state sees it.
+
+The theory, in four rules:
+
+1. A message is accepted when the port has it in the module's stream; its place there is its
+   *position*. Messages are handled one after the other in the order of their positions.
+2. `position`, that of the last handled message, advances in memory in the same step in which the
+   handling ends: at any moment when nothing is in flight, state and position belong together.
+3. The position goes to the disk only inside a snapshot of the state (`mark`). After a crash state
+   and position come from the same snapshot and everything after it is handled again: whatever the
+   lost handling had done to the state is lost with it. Written apart, one of the two would be
+   older, and messages would be handled twice or never.
+4. A message is forgotten only when no snapshot that is kept could still need it (`saved`).
+
+What a message does outside the state (a mail, a payment, another module's state) is done at least
+once: a crash between that and the next snapshot does it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from replank.definition import Call
+from replank.errors import JournalError, ReplankError, StorageError, UnknownCall, WrongArguments
+from replank.journal.port import Entry, TrimmablePort, last_position
+from replank.traffic.gate import Gate
+from replank.traffic.messages import Inbox, Mark, Message, to_plain
+
+T = TypeVar("T")
+
+PAGE: Final = 128
+"""Messages held in memory at most, beside the last batch that was published."""
+_BATCH_MAX: Final = 1_024
+_BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+_RETRY_MAX_S: Final = 5.0
+_STOP_GRACE_S: Final = 1.0
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that the version which should have handled it could not read."""
+
+    position: int
+    """In the module's stream; 0 when it had come back from an inbox that was not durable."""
+    reason: str
+    payload: bytes
+    """As it was accepted: MessagePack of `to_plain`."""
+
+
+class _Waiting(NamedTuple):
+    payload: bytes
+    accepted: asyncio.Future[None]
+
+
+def _nobody() -> None:
+    """Ask nobody."""
+
+
+class DurableInbox(Inbox):
+    """An inbox whose messages lie in a stream, from acceptance until no snapshot needs them.
+
+    Set `position` to the one in the snapshot that the state was restored from, then `start`.
+
+    Args:
+        gate: The module's gate.
+        port: Where the streams are.
+        calls: Returns the calls of the generation that serves: their annotations say what a
+            message is turned into, at the time of its handling.
+        messages_max: How many messages may be queued; a sender waits while it is full.
+        on_failure: Called with a message and what its handling raised, also when it cannot be
+            read; and with a message without a name and what is wrong with the disk.
+        snapshots_kept: How many snapshots of the state are kept: messages after the oldest stay.
+        save_after: Handled messages after which a save is asked for, so that the stream stays
+            bounded whatever the module's policy is.
+        ask_save: Asks for a snapshot of the state; must not block.
+        retry_s: Seconds before the disk is tried again; doubled each time.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        port: TrimmablePort,
+        *,
+        calls: Callable[[], Mapping[str, Call]],
+        messages_max: int,
+        on_failure: Callable[[Message, BaseException], None],
+        snapshots_kept: int = 3,
+        save_after: int = 100_000,
+        ask_save: Callable[[], None] = _nobody,
+        retry_s: float = 0.1,
+    ) -> None:
+        super().__init__(gate, messages_max=messages_max, on_failure=on_failure)
+        self.stream = f"inbox/{gate.module}"
+        self.dead_stream = f"dead/{gate.module}"
+        self.ask_save = ask_save
+        self._port = port
+        self._calls = calls
+        self._snapshots_kept = snapshots_kept
+        self._save_after = save_after
+        self._retry_s = retry_s
+        self._last = 0
+        self._asked_at = 0
+        self._open = False
+        self._opening: asyncio.Task[None] | None = None
+        self._outgoing: deque[_Waiting] = deque()
+        self._publishing: asyncio.Task[None] | None = None
+        self._freed = asyncio.Event()
+        self._returned: deque[bytes] = deque()
+        self._page: deque[Entry] = deque()
+        self._page_end = 0
+        self._reading = False
+
+    @property
+    def queued(self) -> int:
+        """How many accepted messages wait to be handled, the one being handled included."""
+        behind = self._last - self.position if self._open else 0
+        return behind + len(self._returned)
+
+    async def put(self, message: Message) -> None:
+        """Accept a message: it is on the disk on return. Waits while the queue is full.
+
+        A sender that is cancelled while its message is being written does not know: it is
+        accepted, or is not. One that is cancelled while it waits for room has sent nothing.
+
+        Args:
+            message: What to handle; its call must exist in the version that serves now.
+
+        Raises:
+            UnknownCall: The module has no such call.
+            WrongArguments: An argument cannot be written to the disk.
+            UsageError: The message is larger than may be.
+            HostStopped: The host takes no more messages.
+            JournalError: It could not be written; it is not accepted.
+        """
+        if self._stopped:
+            raise self._refusal()
+        self._refuse_unknown(message)
+        payload = _encoded(message, self.gate.module)
+        waiting = _Waiting(payload, asyncio.get_running_loop().create_future())
+        self._outgoing.append(waiting)
+        if self._publishing is None:
+            name = f"publisher of {self.gate.module}"
+            self._publishing = asyncio.create_task(self._publish(), name=name)
+        await waiting.accepted
+
+    def put_back(self, messages: list[Message]) -> None:
+        """Handle messages first that an earlier run had accepted when it was not durable.
+
+        They stay part of the state's snapshots, by `mark`, until they are handled.
+        """
+        self._returned.extend(_encoded(message, self.gate.module) for message in messages)
+        self.accepted += len(messages)
+        self._filled.set()
+
+    async def settle(self, deadline_s: float) -> None:
+        """Refuse new messages and wait until those being written are accepted.
+
+        What is queued is on the disk and is handled at the next start: a backlog lengthens no stop.
+
+        Args:
+            deadline_s: How long to wait, in seconds.
+        """
+        self._refuse_all()
+        if self._publishing is not None:
+            await asyncio.wait((self._publishing,), timeout=deadline_s)
+
+    async def stop(self) -> list[Message]:
+        """Stop the worker; returns what `put_back` had brought and was not handled.
+
+        A message that is cut off is handled again at the next start.
+        """
+        self._refuse_all()
+        self._ending = True
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._worker is not None:
+            self._worker.cancel()
+        tasks = [one for one in (self._opening, self._publishing, self._worker) if one is not None]
+        if tasks:
+            # A handler may swallow the cancellation; the worker then ends after its message.
+            await asyncio.wait(tasks, timeout=_STOP_GRACE_S)
+        return [_bare(payload) for payload in self._returned]
+
+    def mark(self) -> Mark:
+        """Return what a snapshot taken now must carry; call it when nothing is in flight."""
+        messages = tuple(msgspec.msgpack.decode(payload) for payload in self._returned)
+        return Mark(self.position, messages)
+
+    async def saved(self, position: int) -> None:
+        """Forget what no kept snapshot needs, now that one with this position is on the disk.
+
+        Which positions the kept snapshots have is itself kept: a crash before this is written
+        leaves an older list, by which less is forgotten.
+
+        Args:
+            position: The position in the mark of that snapshot.
+
+        Raises:
+            JournalError: It could not be written; nothing that is needed was forgotten.
+        """
+        key = f"{self.stream}/saved"
+        held = await self._port.get(key)
+        before = msgspec.msgpack.decode(held.data, type=list[int]) if held else []
+        kept = [*before, position][-self._snapshots_kept :]
+        data = msgspec.msgpack.encode(kept)
+        done = await self._port.compare_and_set(key, held.version if held else 0, data)
+        if done is not None and len(kept) == self._snapshots_kept:
+            await self._port.truncate(self.stream, min(kept))
+
+    async def dead_letters(self, after: int = 0, limit: int = 100) -> tuple[DeadLetter, ...]:
+        """Return messages that could not be read, oldest first.
+
+        The same position comes twice when a crash had it handled again.
+
+        Args:
+            after: How many to pass over.
+            limit: How many at most.
+
+        Raises:
+            JournalError: They cannot be read.
+        """
+        entries = await self._port.read(self.dead_stream, after, limit)
+        return tuple(msgspec.msgpack.decode(one.payload, type=DeadLetter) for one in entries)
+
+    # -- opening --------------------------------------------------------------------------------
+
+    async def _opened(self) -> None:
+        """Return when it is known how long the stream is; whoever needs it first finds out."""
+        if not self._open:
+            if self._opening is None:
+                name = f"opening the inbox of {self.gate.module}"
+                self._opening = asyncio.create_task(self._find_ends(), name=name)
+            await asyncio.shield(self._opening)
+
+    async def _find_ends(self) -> None:
+        last = await self._insist(lambda: last_position(self._port, self.stream))
+        if last < self.position:
+            # Somebody put an older file back, or none. New messages must not get positions that
+            # the state has seen: they would count as handled.
+            self._trouble("the inbox file is older than the state", f"position {last}")
+            await self._insist(lambda: self._port.truncate(self.stream, self.position))
+            last = self.position
+        first = await self._insist(lambda: self._port.read(self.stream, self.position, 1))
+        begin = first[0].position - 1 if first else last
+        if begin > self.position:
+            self._trouble(
+                "the state is older than every snapshot that was kept",
+                f"messages {self.position + 1} to {begin} were handled and forgotten",
+            )
+            self.position = begin
+        self._last, self._page_end, self._asked_at = last, self.position, self.position
+        self.accepted += last - self.position
+        self._open = True
+
+    def _trouble(self, what: str, found: str) -> None:
+        expected = f"position {self.position} or later"
+        error = JournalError(what, module=self.gate.module, found=found, expected=expected)
+        self._on_failure(_NO_MESSAGE, error)
+
+    # -- accepting ------------------------------------------------------------------------------
+
+    async def _publish(self) -> None:
+        """Write batch after batch, each as large as there is room, until no sender waits."""
+        try:
+            await self._opened()
+            while self._outgoing:
+                room = self.messages_max - self.queued
+                if room <= 0:
+                    self._freed.clear()
+                    await self._freed.wait()
+                    continue
+                if batch := self._next_batch(room):
+                    await self._accept_all(batch)
+        finally:
+            self._publishing = None
+            if self._outgoing:
+                self._refuse_all()  # the opening was cancelled: the host stops
+
+    def _next_batch(self, room: int) -> list[_Waiting]:
+        """Take senders in the order of their coming, without those who gave up."""
+        batch: list[_Waiting] = []
+        size = 0
+        while self._outgoing and len(batch) < min(room, _BATCH_MAX):
+            if batch and size + len(self._outgoing[0].payload) > _BATCH_BYTES_MAX:
+                break
+            waiting = self._outgoing.popleft()
+            if not waiting.accepted.done():
+                batch.append(waiting)
+                size += len(waiting.payload)
+        return batch
+
+    async def _accept_all(self, batch: Sequence[_Waiting]) -> None:
+        payloads = [waiting.payload for waiting in batch]
+        try:
+            positions = await self._port.publish(self.stream, payloads)
+        except ReplankError as error:
+            for waiting in batch:
+                if not waiting.accepted.done():
+                    waiting.accepted.set_exception(error)
+            return
+        self.accepted += len(batch)
+        self._last = positions[-1]
+        if self._page_end + 1 == positions[0] and len(self._page) < PAGE and not self._reading:
+            # Nothing lies between: what is in memory needs no reading back.
+            self._page.extend(map(Entry, positions, payloads))
+            self._page_end = positions[-1]
+        for waiting in batch:
+            if not waiting.accepted.done():
+                waiting.accepted.set_result(None)
+        self._filled.set()
+
+    def _refuse_all(self) -> None:
+        self._stopped = True
+        while self._outgoing:
+            waiting = self._outgoing.popleft()
+            if not waiting.accepted.done():
+                waiting.accepted.set_exception(self._refusal())
+        self._freed.set()
+
+    # -- handling -------------------------------------------------------------------------------
+
+    async def _arrival(self) -> None:
+        await self._opened()
+        while not self._page and not self._returned:
+            if self.position < self._last:
+                await self._read_page()
+            else:
+                self._filled.clear()
+                await self._filled.wait()
+
+    async def _read_page(self) -> None:
+        self._reading = True
+        try:
+            page = await self._insist(lambda: self._port.read(self.stream, self.position, PAGE))
+        finally:
+            self._reading = False
+        assert page, "messages are missing"
+        assert page[0].position == self.position + 1, "a message is missing"
+        self._page.extend(page)
+        self._page_end = page[-1].position
+
+    async def _handle_next(self) -> None:
+        position = 0 if self._returned else self._page[0].position
+        payload = self._returned[0] if self._returned else self._page[0].payload
+        try:
+            message = read_message(payload, self._calls(), self.gate.module)
+        except ReplankError as error:
+            await self._bury(position, payload, error)
+        else:
+            await self._handle(message)
+        # No await from the end of the handling to here: whoever finds the module quiet finds the
+        # position advanced.
+        if position == 0:
+            self._returned.popleft()
+        else:
+            self._page.popleft()
+            self.position = position
+        self._freed.set()
+        if self.position - self._asked_at >= self._save_after:
+            self._asked_at = self.position
+            self.ask_save()
+
+    async def _bury(self, position: int, payload: bytes, error: ReplankError) -> None:
+        """Put a message aside; only then is it counted as dealt with."""
+        letter = msgspec.msgpack.encode(DeadLetter(position, str(error), payload))
+        await self._insist(lambda: self._port.publish(self.dead_stream, [letter]))
+        self._fail(_bare(payload), error)
+
+    async def _insist(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Do something with the disk, again and again while the disk is not well."""
+        wait_s = self._retry_s
+        while True:
+            try:
+                return await action()
+            except StorageError as error:
+                self._on_failure(_NO_MESSAGE, error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, _RETRY_MAX_S)
+
+
+_NO_MESSAGE: Final = Message("", (), {})
+
+
+def _encoded(message: Message, module: str) -> bytes:
+    try:
+        return msgspec.msgpack.encode(to_plain(message))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise WrongArguments(
+            f"a durable message to {message.call} cannot be written to the disk",
+            module=module,
+            found=str(error),
+            expected="plain values, records, dataclasses, enums, dates and the like",
+            do="send values that have a schema, or turn durable off for this module",
+        ) from error
+
+
+def _bare(payload: bytes) -> Message:
+    """Return a message as far as it can be read without its types, for a report."""
+    with contextlib.suppress(msgspec.MsgspecError, TypeError, KeyError):
+        plain = msgspec.msgpack.decode(payload)
+        return Message(plain["call"], tuple(plain["args"]), dict(plain["kwargs"]))
+    return Message("", (payload,), {})
+
+
+def read_message(payload: bytes, calls: Mapping[str, Call], module: str) -> Message:
+    """Read a message that was accepted, its arguments typed by the call's annotations.
+
+    Args:
+        payload: MessagePack of `to_plain`, perhaps of an earlier version's message.
+        calls: The calls of the version that will handle it.
+        module: Name of the module, for errors.
+
+    Raises:
+        UnknownCall: The version has no such call any more.
+        WrongArguments: The arguments do not fit its parameters or their types.
+    """
+    plain = _bare(payload)
+    call = calls.get(plain.call)
+    if call is None:
+        raise UnknownCall(
+            f"the version that serves has no call {plain.call!r}",
+            module=module,
+            found=f"a message to {plain.call!r}, accepted earlier",
+            expected=", ".join(sorted(calls)) or "no calls at all",
+        )
+    try:
+        bound = call.signature.bind(*plain.args, **plain.kwargs)
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = _typed(call, name, value)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise WrongArguments(
+            f"a message to {plain.call}, accepted earlier, does not fit the version that serves",
+            module=module,
+            found=str(error),
+            expected=f"{plain.call}{call.signature}",
+            do="read it from the dead letters and send it again in the new form",
+        ) from error
+    return Message(plain.call, bound.args, bound.kwargs)
+
+
+def _typed(call: Call, name: str, value: Any) -> Any:
+    hint = call.hints.get(name, Any)
+    kind = call.signature.parameters[name].kind
+    if kind is inspect.Parameter.VAR_POSITIONAL:
+        return tuple(_converted(name, one, hint) for one in value)
+    if kind is inspect.Parameter.VAR_KEYWORD:
+        return {key: _converted(key, one, hint) for key, one in value.items()}
+    return _converted(name, value, hint)
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    if hint is Any:
+        return value
+    try:
+        return msgspec.convert(value, hint)
+    except TypeError:
+        return value  # msgspec has no way to build this type: it stays as it was sent
+    except msgspec.ValidationError as error:
+        try:  # what fits as it is stays as it is; only then "5" is taken for 5
+            return msgspec.convert(value, hint, strict=False)
+        except msgspec.ValidationError:
+            raise msgspec.ValidationError(f"{name}: {error}") from error
+
+
+__all__ = ["DeadLetter", "DurableInbox", "read_message"]

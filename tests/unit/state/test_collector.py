@@ -1,0 +1,107 @@
+"""The collector is held still, and always let go."""
+
+import gc
+
+import pytest
+
+from replank.errors import MigrationError
+from replank.state import collector
+from replank.state.collector import CollectorGuard, release_in_slices, resident_bytes
+from replank.state.slices import run_all
+
+
+@pytest.fixture(autouse=True)
+def collector_as_before():
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
+    yield
+    assert gc.isenabled() == enabled
+    assert (gc.get_freeze_count() > 0) == (frozen > 0)
+
+
+def test_the_collector_is_off_inside_and_on_again_after():
+    with CollectorGuard():
+        assert not gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_the_collector_comes_back_when_the_reload_fails():
+    with pytest.raises(ValueError, match="x"), CollectorGuard():
+        raise ValueError("x")
+
+    assert gc.isenabled()
+
+
+def test_overlapping_guards_restore_with_the_last():
+    first, second = CollectorGuard(), CollectorGuard()
+    first.__enter__()
+    second.__enter__()
+    first.close()
+    first.close()
+    assert not gc.isenabled()
+    second.close()
+
+    assert gc.isenabled()
+
+
+def test_a_collector_that_the_program_turned_off_stays_off():
+    gc.disable()
+    try:
+        with CollectorGuard():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_what_the_program_froze_itself_stays_frozen():
+    gc.freeze()
+    try:
+        with CollectorGuard():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_young_garbage_is_collected_by_hand():
+    class Cycle:
+        pass
+
+    with CollectorGuard() as guard:
+        cycle = Cycle()
+        cycle.me = cycle
+        del cycle
+        guard.breathe()
+        assert not [thing for thing in gc.get_objects() if type(thing) is Cycle]
+
+
+def test_growth_beyond_the_limit_ends_the_reload(monkeypatch):
+    sizes = iter([1000, 3000, 9000])
+    monkeypatch.setattr(collector, "resident_bytes", lambda: next(sizes))
+    with CollectorGuard(growth_max_bytes=5000) as guard:
+        guard.breathe()
+        assert guard.growth_bytes == 2000
+        for _ in range(collector.LOOK_EVERY - 1):
+            guard.breathe()
+        with pytest.raises(MigrationError, match="more memory"):
+            guard.breathe()
+
+
+def test_memory_in_use_is_known():
+    assert resident_bytes() > 1_000_000
+
+
+def test_containers_are_emptied_a_little_at_a_time_but_not_what_is_in_them():
+    inner = [1, 2]
+    containers = [dict.fromkeys(range(100)), {1, 2}, [inner]]
+    big = containers[0]
+
+    steps = release_in_slices(containers, step=10)
+    next(steps)
+
+    run_all(steps)
+    assert not big
+    assert not containers
+    assert inner == [1, 2]
