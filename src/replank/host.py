@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -348,21 +348,17 @@ class Host:
         generation = self._routes.current(slot.name)
         await slot.tasks.stop()
         left = [to_plain(message) for message in await slot.inbox.stop()]
-        for label, action in (
-            ("on_stop failed", lambda: self._coordinator.candidates.stop(generation)),
-            (
-                "the state was not kept",
-                lambda: self._keeper.save(
-                    slot.name, generation, generation.version.digest, left, "stop"
-                ),
-            ),
-        ):
-            try:
-                await action()
-            except Exception as error:
-                text = f"{label}: {type(error).__name__}: {error}"
-                self.bus.publish(Warned(text=text, module=slot.name))
+        await self._attempt(slot.name, "on_stop", self._coordinator.candidates.stop(generation))
+        save = self._keeper.save(slot.name, generation, generation.version.digest, left, "stop")
+        await self._attempt(slot.name, "keeping the state", save)
         generation.unload()
+
+    async def _attempt(self, module: str, what: str, action: Awaitable[None]) -> None:
+        try:
+            await action
+        except Exception as error:
+            text = f"{what} failed: {type(error).__name__}: {error}"
+            self.bus.publish(Warned(text=text, module=module))
 
     async def _release(self) -> None:
         if self._probe is not None:

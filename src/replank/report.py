@@ -55,7 +55,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(text, type=cls)
 
 
-class PhaseReport(_Record):
+class PhaseReport(_Record, frozen=True, kw_only=True):
     """One phase of one reload."""
 
     name: Phase
@@ -67,7 +67,7 @@ class PhaseReport(_Record):
     detail: str = ""
 
 
-class ModuleReport(_Record):
+class ModuleReport(_Record, frozen=True, kw_only=True):
     """What happened to one module in a reload; `*_to` is the candidate, committed or not."""
 
     name: str
@@ -83,7 +83,7 @@ class ModuleReport(_Record):
     mode: str = "eager"
 
 
-class ErrorReport(_Record):
+class ErrorReport(_Record, frozen=True, kw_only=True):
     """Why a reload did not commit."""
 
     phase: str
@@ -101,7 +101,7 @@ class ErrorReport(_Record):
     """What failed while taking the reload back; never replaces the first error."""
 
 
-class Certificate(_Record):
+class Certificate(_Record, frozen=True, kw_only=True):
     """What was proven before the gates opened."""
 
     records_migrated: int = 0
@@ -116,7 +116,7 @@ class Certificate(_Record):
     longest_call_before_s: float = 0.0
 
 
-class ReloadReport(_Record):
+class ReloadReport(_Record, frozen=True, kw_only=True):
     """The outcome of one reload of one or more modules."""
 
     id: str
@@ -161,7 +161,7 @@ class ReloadReport(_Record):
         )
 
 
-class ModulePlan(_Record):
+class ModulePlan(_Record, frozen=True, kw_only=True):
     """What a reload would do to one module."""
 
     name: str
@@ -191,7 +191,7 @@ class ModulePlan(_Record):
     """Whether the candidate is byte for byte what serves."""
 
 
-class Plan(_Record):
+class Plan(_Record, frozen=True, kw_only=True):
     """What a reload would do; nothing was changed to find out."""
 
     modules: tuple[ModulePlan, ...]

@@ -33,13 +33,17 @@ port = 8321
 Paths are relative to the file. An unknown key, a wrong type or a value out of range is refused with file, line, what was found and what was expected.
 """
 
-SECTIONS = {
-    "": config.Config,
-    "modules.NAME": config.ModuleConfig,
-    "reload": config.ReloadConfig,
-    "http": config.HttpConfig,
-    "storage": config.StorageConfig,
-}
+
+def sections() -> dict[str, type[msgspec.Struct]]:
+    """Return every table of the file, in the order of the code."""
+    found: dict[str, type[msgspec.Struct]] = {
+        "": config.Config,
+        "modules.NAME": config.ModuleConfig,
+    }
+    for field in msgspec.structs.fields(config.Config):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            found[field.name] = field.type
+    return found
 
 
 def descriptions() -> dict[tuple[str, str], str]:
@@ -80,7 +84,7 @@ def default(field: msgspec.structs.FieldInfo) -> str:
 
 def page() -> str:
     parts = [HEAD]
-    for section, kind in SECTIONS.items():
+    for section, kind in sections().items():
         title = f"## `[{section}]`" if section else "## Top level"
         table = ["| key | default | means |", "|---|---|---|", *rows(kind)]
         parts.append("\n".join([title, "", *table]) + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -196,7 +196,7 @@ class Lives(RuleBasedStateMachine):
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLives.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
 
 
 class LivesApart(Lives):
@@ -206,7 +206,14 @@ class LivesApart(Lives):
 
 
 def test_with_the_position_kept_apart_from_the_state_the_same_test_fails():
-    control = settings(max_examples=500, deadline=None, database=None, derandomize=True)
+    control = settings(
+        max_examples=500,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=(Phase.generate,),
+        report_multiple_bugs=False,
+    )
     with pytest.raises(AssertionError):
         run_state_machine_as_test(LivesApart, settings=control)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import tempfile
 from collections import deque
 from pathlib import Path
@@ -29,6 +30,7 @@ from replank.migration.steps import (
 from replank.plain import copy_tree, digest
 from replank.schema import Schema, read_schema
 from replank.state.names import Namespace
+from replank.state.record_migration import record_migration
 from replank.state.snapshot import read, take, write
 from replank.state.tree import Trees, freeze, thaw
 from tests.state_helpers import hints_of, load
@@ -233,6 +235,76 @@ def test_what_the_new_version_wrote_survives_down_and_up_again(state, data):
                     record["n"] = 3
     old, residue = migration.downgrade_and_park(new, lost)
     assert migration.upgrade(old, residue) == new
+
+
+RECORD = """
+class In(Record):
+    x: int = 0
+    y: str = ""
+
+class A(Record):
+    name: str
+    cents: int = 0
+    ratio: float = 0.0
+    at: str = "now"
+    inside: In = msgspec.field(default_factory=In)
+    tags: list[int] = []
+"""
+
+
+def target_of(chosen: set[int]) -> str:
+    """Write the record class that the chosen operations lead to."""
+    inner = {"x: int = 0", "y: str = ''"} - ({"x: int = 0"} if 5 in chosen else set())
+    fields = {
+        "name: str" if 4 not in chosen else "n: int = 0\n    s: str = ''",
+        "amount: int = 0" if 0 in chosen else "cents: int = 0",
+        "ratio: int = 0" if 3 in chosen else "ratio: float = 0.0",
+        "inside: In = msgspec.field(default_factory=In)",
+        "tags: list[str] = []" if 6 in chosen else "tags: list[int] = []",
+    }
+    fields |= {"tier: str = 'basic'"} if 1 in chosen else set()
+    fields |= {"at: str = 'now'"} if 2 not in chosen else set()
+    fields |= {"x: int = 0"} if 5 in chosen else set()
+    body = sorted(fields, key=lambda text: "=" in text)
+    lines = ["class In(Record):", *(f"    {one}" for one in sorted(inner)), "class A(Record):"]
+    return "\n".join([*lines, *(f"    {one}" for one in body)]) + "\n"
+
+
+@given(st.sets(st.integers(0, 6)), st.data())
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+def test_compiled_records_are_what_the_tree_engine_makes(chosen, data):
+    parts = [
+        rename("t.*.cents", "amount"),
+        add("t.*.tier", default="basic"),
+        remove("t.*.at"),
+        convert("t.*.ratio", round, float, lossy=True),
+        split("t.*.name", ("n", "s"), lambda s: (len(s), s), lambda _n, s: s),
+        move("t.*.inside.x", "t.*.x"),
+        convert("t.*.tags.*", str, int),
+    ]
+    order = data.draw(st.permutations(sorted(chosen)))
+    migration = as_migration(step(1, 2, *(parts[n] for n in order)))
+    one, two = load(RECORD), load(target_of(chosen))
+    trees = [Trees(hints_of(m, t="Table[str, A]"), Namespace(m.__name__)) for m in (one, two)]
+    made = record_migration(migration, "t", *trees)
+    assert made is not None and made.down is not None and made.check is not None
+    make = st.builds(one.A, texts, st.integers(), st.floats(-1e3, 1e3), texts, st.builds(one.In, st.integers(), texts), st.lists(st.integers(), max_size=3))
+    old, other = data.draw(make), data.draw(make)
+    new, written = made.up(old), made.up(other)
+    # the tree engine does the same
+    tree = trees[0].freeze({"t": {"k": old}})
+    assert trees[1].thaw(migration.upgrade(tree))["t"]["k"] == new
+    back = migration.downgrade(trees[1].freeze({"t": {"k": written}}), tree)
+    assert trees[0].thaw(back)["t"]["k"] == made.down(written, old)
+    # GetPut, and what the check says of it
+    assert made.down(new, old) == old
+    assert made.check(old, new)
+    assert made.check(old, written) == (made.down(written, old) == old)
+    # PutGet and Create: what the old schema has room for survives
+    assert made.up(made.down(written, old)) == written
+    assert made.up(made.down(written, None)) == written
+    for module in (one, two):
+        sys.modules.pop(module.__name__)
 
 
 def as_migration(made: Step) -> Migration:

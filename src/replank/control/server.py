@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 from collections.abc import Callable
@@ -34,6 +35,23 @@ from replank.errors import ConfigError, StorageError
 
 _BACKLOG: Final = 2048
 _TURNS: Final = 3
+_IMPORTED_LATE: Final = (
+    "anyio._backends._asyncio",
+    "anyio._core._sockets",
+    "anyio._core._streams",
+    "anyio._core._testing",
+    "anyio.lowlevel",
+    "anyio.streams.memory",
+    "anyio.streams.stapled",
+    "anyio.streams.tls",
+)
+"""What starlette's first streamed answer would import on the event loop, for 100 ms and more."""
+
+
+def _preload() -> None:
+    for name in _IMPORTED_LATE:
+        with contextlib.suppress(ImportError):  # another version of anyio: slower, not wrong
+            importlib.import_module(name)
 
 
 class ControlServer:
@@ -67,6 +85,7 @@ class ControlServer:
             StorageError: The socket or the token cannot be made.
         """
         assert not self._doors, "a server is started once"
+        await asyncio.to_thread(_preload)
         http = self._config.http
         try:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -205,7 +205,7 @@ class ReloadCoordinator:
     async def _write_commit_record(self, tx: Transaction) -> None:
         """Write the record; when the writing fails, what the disk says decides."""
         try:
-            await self.journal.commit(tx.id, self.candidates.committed(tx))
+            self.journal.commit_now(tx.id, self.candidates.committed(tx))
         except BaseException:
             if await self.journal.state(tx.id) != "committed":
                 raise

@@ -7,7 +7,8 @@ Two rules carry the promise that a crash loses nothing and half-does nothing:
 - `recover` marks what is still `prepared` as undone. So after a crash at any instruction what
   serves is exactly what the last commit record says.
 
-Writes queue for the one writer thread, in order, off the event loop. Reads use a connection of
+Writes queue for the one writer thread, in order, off the event loop; only the commit record, which
+is written while calls wait, has a short cut. Reads use a connection of
 their own: in WAL mode they never wait for a write, so they may run anywhere.
 """
 
@@ -58,6 +59,7 @@ class Journal:
         self._reloads_kept = reloads_kept
         self._writer: ThreadPoolExecutor | None = None
         self._write: sqlite3.Connection | None = None
+        self._pause: sqlite3.Connection | None = None
         self._read: sqlite3.Connection | None = None
         self._read_lock = threading.Lock()
         self._last_epoch = 0
@@ -75,6 +77,7 @@ class Journal:
             self._write = self._wait(
                 lambda: storage.open_for_writing(self.path, self._busy_timeout_s)
             )
+            self._pause = storage.open_for_writing(self.path, self._busy_timeout_s)
             self._read = storage.open_for_reading(self.path, self._busy_timeout_s)
             self._last_epoch, self._last_generation = self._query(storage.highest_numbers)
         except BaseException:
@@ -138,6 +141,34 @@ class Journal:
         taken = tuple(snapshots)
         assert committed, "a commit record names what serves"
         await self._submit(lambda db: storage.commit(db, tx_id, committed, taken))
+
+    def commit_now(
+        self,
+        tx_id: str,
+        modules: Iterable[Committed],
+        snapshots: Iterable[SnapshotRecord] = (),
+    ) -> None:
+        """Do what `commit` does on the calling thread, on a connection of its own; blocks.
+
+        While calls wait, handing the record to the writer thread costs more than writing it: each
+        of its statements would have to win the interpreter back from a busy event loop.
+
+        Args:
+            tx_id: A transaction that was begun.
+            modules: What serves from now on.
+            snapshots: State that belongs to it, made known by the same record.
+
+        Raises:
+            JournalError: It could not be written; ask `state`, as after `commit`.
+            InternalError: The transaction was not begun, or has ended.
+        """
+        committed = tuple(modules)
+        taken = tuple(snapshots)
+        assert committed, "a commit record names what serves"
+        if self._pause is None:
+            raise JournalError("the journal is closed", do="start the host again")
+        with _our_errors(self.path), storage.transaction(self._pause):
+            storage.commit(self._pause, tx_id, committed, taken)
 
     async def finish(self, tx_id: str, report: ReloadReport) -> None:
         """Write how a reload ended; also for one that was rejected before it was begun.
@@ -288,6 +319,9 @@ class Journal:
             read, self._read = self._read, None
             if read is not None:
                 read.close()
+        pause, self._pause = self._pause, None
+        if pause is not None:
+            pause.close()
         # After the reader, so that the last connection folds the WAL into the one file.
         writer.submit(self._close_write).result()
         writer.shutdown()

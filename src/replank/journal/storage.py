@@ -92,7 +92,7 @@ def _connect(path: Path, busy_timeout_s: float, *, read_only: bool) -> sqlite3.C
             uri=True,
             timeout=busy_timeout_s,
             isolation_level=None,  # we say BEGIN and COMMIT ourselves
-            check_same_thread=not read_only,  # readers are behind a lock
+            check_same_thread=False,  # each connection has one thread, or a lock
         )
     except sqlite3.Error as error:
         raise journal_error(path, error) from error

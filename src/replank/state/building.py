@@ -133,6 +133,35 @@ class RecordBuilder:
         walk: Walk = names["thaw"]
         return walk
 
+    def fused(self, names: dict[str, Any]) -> tuple[list[str], list[str]]:
+        """Return the lines that build a record from variables `v0`, `v1` ... into `o`.
+
+        Args:
+            names: The globals of the code that they become part of; extended.
+        """
+        names |= {
+            "cls": self.cls,
+            "construct": self._constructor(),
+            "new": object.__new__,
+            "put": object.__setattr__,
+        }
+        converting, _ = self._converting(names)
+        making = self._making(early=False, flat=True)
+        plain = [line.strip().replace("o = memo[i] = ", "o = ") for line in making]
+        plain = [line.replace("memo.setdefault(i, ", "(") for line in plain]
+        # Exact values need no memo: one is made only for the odd ones.
+        lines = [line.strip() for line in converting]
+        odd = [t.replace(", memo)", ", new_memo())") if t.startswith("if ") else t for t in lines]
+        return odd, plain
+
+    def default_maker(self, field: FormField) -> Callable[[], Any]:
+        """Return what makes the node of a missing field.
+
+        Args:
+            field: The field; a required one raises `Mismatch`.
+        """
+        return lambda: self._default(field, new_memo())
+
     # -- the generated function
 
     def _source(self, names: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from replank.errors import InternalError
-from replank.state.kinds import Inside, Tracking, kind_of
+from replank.state.kinds import Inside, Tracking, declared_classes, kind_of
 from replank.state.layers import MISSING, SHARDS, Layers, Steps, shards
 from replank.state.mirror import Copy, Family, Mirror
 from replank.state.residue import PARKED, Residue
@@ -81,9 +81,11 @@ class Follower:
         return kind.declared is Tracking.READS or kind.inside is Inside.ATTRIBUTES
 
     def learn(self, classes: Iterable[type]) -> None:
-        """Look at the classes of the new records, before the pause."""
+        """Look at the classes of the new records and what they hold, before the pause."""
         for cls in classes:
-            self.mirror.watch.learn(cls)
+            for inner in (cls, *declared_classes(cls)):
+                if not self.mirror.watch.knows(inner):
+                    self.mirror.watch.learn(inner)
 
     def start(self, left_out: Mapping[Any, Any], *, reads: bool) -> None:
         """Note what is written from the commit on.

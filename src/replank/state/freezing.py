@@ -16,7 +16,7 @@ from typing import Any
 from replank.hints import MAPPINGS, SCALARS, SEQUENCES, SETS, Form, read_form, record_fields
 from replank.hints import record_flavour as flavour_of
 from replank.plain import SCALAR_TYPES, TYPE_KEY, DefaultNode, Walk
-from replank.state.containers import deque_of, list_of, tuple_of
+from replank.state.containers import deque_of, list_of, looks_tagged, tuple_of
 from replank.state.generated import generate_record
 from replank.state.memo import Memo, mark
 from replank.state.names import Namespace

@@ -170,3 +170,20 @@ def classify(hint: Any, _seen: frozenset[type] = frozenset()) -> Tracking:  # no
     if cls in _seen:
         return Tracking.FROZEN if _is_frozen(cls) else Tracking.WRITES  # looked at already
     return kind_of(cls, _seen).declared
+
+
+def declared_classes(hint: Any, found: set[type] | None = None) -> set[type]:
+    """Return the classes that annotations allow in and below a value, and that take a barrier."""
+    found = set() if found is None else found
+    hint = getattr(hint, "__value__", hint)
+    hint = getattr(hint, "__supertype__", hint)
+    for argument in typing.get_args(hint):
+        if typing.get_origin(hint) is not typing.Literal:
+            declared_classes(argument, found)
+    cls = typing.get_origin(hint) or hint
+    if not isinstance(cls, type) or cls in found or not takes_barrier(cls) or kind_of(cls).atom:
+        return found
+    found.add(cls)
+    for inner in (_annotated_fields(cls) or {}).values():
+        declared_classes(inner, found)
+    return found

@@ -193,6 +193,10 @@ class Watch:
                 unwatch_class(cls, self.written)
         self.written.clear()
 
+    def knows(self, cls: type) -> bool:
+        """Whether a class was looked at already."""
+        return cls in self._kinds
+
     def learn(self, cls: type) -> Kind:
         """Look at a class for the first time, and put the barrier on it."""
         kind = self._kinds[cls] = kind_of(cls)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from replank.record import Record
-from replank.state.kinds import Tracking, classify, harder, kind_of
+from replank.state.kinds import Tracking, classify, declared_classes, harder, kind_of
 
 
 class Flat(Record):
@@ -99,6 +99,13 @@ def test_a_record_whose_names_do_not_resolve_is_looked_at_value_by_value():
         other: "NoSuchName"  # noqa: F821  # that is the point
 
     assert list(kind_of(Odd).parts(Odd([1]))) == [[1]]
+
+
+def test_classes_declared_below_a_type_are_found_once():
+    assert declared_classes(Nested | None) == {Nested, Flat}
+    assert declared_classes(dict[str, Tree]) == {Tree}
+    assert declared_classes(Literal["a"]) == set()
+    assert declared_classes(NewType("N", Flat)) == {Flat}
 
 
 def test_the_hardest_of_several_decides():

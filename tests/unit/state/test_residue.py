@@ -36,7 +36,7 @@ class Own:
         self.a, self.b = a, list(b)
 
     def __eq__(self, other):
-        return vars(self) == vars(other)
+        return type(other) is Own and vars(self) == vars(other)
 
     __hash__ = None
 
