@@ -26,6 +26,7 @@ GIB: Final = 1024 * MIB
 
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
+StateMode = Literal["auto", "eager", "windowed"]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 ByteCount = Annotated[int, msgspec.Meta(ge=1)]
@@ -49,12 +50,14 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Messages that may be queued; one more is answered `Overloaded`."""
     drain_timeout_s: Seconds | None = None
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
+    mode: StateMode = "auto"
+    """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
     durable: bool = False
     """Whether a message is on the disk when it is accepted, and outlives a crash."""
     persist: PersistPolicy = "stop"
-    """When the state goes to the disk: at a stop; also after each commit; also at every interval."""
+    """When the state goes to the disk: at a stop, also after each commit, also at intervals."""
     persist_interval_s: Seconds = 60.0
-    """Seconds from one save to the next when `persist` is "interval"; calls wait during each copy."""
+    """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
 
 
 class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,6 +79,14 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; all checks together."""
     commit_timeout_s: Seconds = 5.0
     """Seconds; the commit record is on the disk within them."""
+    window_timeout_s: Seconds = 600.0
+    """Seconds; a large state is copied within them, while the old version serves."""
+    windowed_from_records: Count = 2_000
+    """Records in tables from which a state travels in a window instead of in the pause."""
+    max_memory_bytes: ByteCount | None = None
+    """Bytes that a reload may add to the process's memory; without a limit when left out."""
+    probation_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    """Seconds after a commit in which a large old state is kept in step for a rollback."""
     max_pause_s: Seconds = 1.0
     """Seconds; a reload whose predicted pause is longer is rejected in Prepare."""
     probe: bool = True

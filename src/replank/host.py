@@ -17,6 +17,7 @@ from replank.code.store import VersionStore
 from replank.config import Config, ModuleConfig, load_config
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.prepare import Workshop
+from replank.coordinator.probation import Probation
 from replank.coordinator.recovery import Startup
 from replank.coordinator.slot import Routes, Slot
 from replank.coordinator.transaction import Participant, Transaction
@@ -238,7 +239,10 @@ class Host:
             UnknownModule: There is no such module.
             UsageError: It has no version before.
         """
-        self._routes.slot(name)
+        probation = self._routes.slot(name).probation
+        if probation is not None and probation.returnable:
+            targets = {one: Target() for one in probation.participants}
+            return self._submit(targets, "rollback", on_phase)
         previous = self._journal.previous(name)
         if previous is None:
             raise UsageError(
@@ -403,11 +407,20 @@ class Host:
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)
+        if request.reason == "rollback":
+            tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)
         try:
             return await self._coordinator.run(tx)
         finally:
             unsubscribe()
+
+    def _way_back(self, targets: Mapping[str, Target]) -> Probation | None:
+        """Return the probation whose old generations can serve again, looked up when it begins."""
+        probation = self._routes.slot(next(iter(targets))).probation
+        if probation is None or not probation.returnable:
+            return None
+        return probation if probation.participants.keys() == targets.keys() else None
 
     def _listen(
         self, tx_id: str, on_phase: Callable[[PhaseEvent], None] | None

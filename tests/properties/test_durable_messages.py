@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 from replank.journal.embedded import EmbeddedPort
 from replank.journal.memory import MemoryPort
 from replank.journal.port import last_position
-from replank.traffic.durable import read_message
 from replank.traffic.messages import to_plain
+from replank.traffic.payload import read_message
 from tests.durable_helpers import Module, calls_of, message
 
 STREAMS = st.sampled_from(["a", "b"])

@@ -10,20 +10,28 @@ it runs. Click it is, and not Typer, because Typer imports pydantic at every sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from replank.cli.migrations import migrations
+from replank.cli.options import (
+    PATH,
+    call_arguments,
+    client_of,
+    host_options,
+    json_option,
+    print_json,
+    show,
+    target_arguments,
+)
+from replank.cli.state import state
+
 if TYPE_CHECKING:
-    from replank.control.client import Client
     from replank.report import ReloadReport
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_PATH: Final = click.Path(path_type=Path)
 _FORWARD: Final = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
@@ -40,62 +48,9 @@ def app() -> None:
     """Hot reload for running Python: nothing dropped, state kept or migrated."""
 
 
-def json_option(function: F) -> F:
-    """Add `--json`."""
-    text = "Print one JSON object, nothing else."
-    return click.option("--json", "as_json", is_flag=True, help=text)(function)
-
-
-def host_options(function: F) -> F:
-    """Add the options that find a running host, and `--json`."""
-    config = click.option("-c", "--config", type=_PATH, help="The host's replank.toml.")
-    data_dir = click.option("--data-dir", type=_PATH, help="Data directory of the host.")
-    return data_dir(config(json_option(function)))
-
-
-def target_arguments(function: F) -> F:
-    """Add `NAME...` and `--source`."""
-    text = "Source other than the configured one; one for each NAME."
-    source = click.option("--source", "sources", multiple=True, type=_PATH, help=text)
-    names = click.argument("names", nargs=-1, required=True, metavar="NAME[=PATH]...")
-    return names(source(function))
-
-
-def call_arguments(function: F) -> F:
-    """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
-    words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
-    return click.argument("name")(click.argument("method")(words(function)))
-
-
-@contextmanager
-def _client(data_dir: Path | None, config: Path | None, *, as_json: bool) -> Iterator[Client]:
-    """Lend a client of the host that the options mean; tell every error."""
-    from replank.cli.outcome import telling
-
-    with telling(as_json=as_json):
-        from replank.control.client import Client
-        from replank.control.locate import find_data_dir
-
-        with Client.find(find_data_dir(data_dir, config)) as client:
-            yield client
-
-
-def _show(record: Any, render: str, *more: Any) -> None:
-    from replank.cli import render as rendering
-
-    # Soft wrap: a path or a command to paste must not be broken in two.
-    rendering.make_console().print(getattr(rendering, render)(record, *more), soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    from replank.cli.outcome import print_json
-
-    print_json(value)
-
-
 @app.command()
-@click.argument("sources", nargs=-1, type=_PATH, metavar="[CONFIG|FILE]...")
-@click.option("--data-dir", type=_PATH, help="Folder of journal, versions and snapshots.")
+@click.argument("sources", nargs=-1, type=PATH, metavar="[CONFIG|FILE]...")
+@click.option("--data-dir", type=PATH, help="Folder of journal, versions and snapshots.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
@@ -126,12 +81,12 @@ def run(
 @host_options
 def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Show what serves."""
-    with _client(data_dir, config, as_json=as_json) as client:
+    with client_of(data_dir, config, as_json=as_json) as client:
         found = client.status()
         if as_json:
-            _print_json({**found.to_dict(), "http": client.contact.http})
+            print_json({**found.to_dict(), "http": client.contact.http})
         else:
-            _show(found, "render_status", client.contact)
+            show(found, "render_status", client.contact)
 
 
 @app.command()
@@ -146,11 +101,11 @@ def reload(
     as_json: bool,
 ) -> None:
     """Replace the code of modules, all of them or none."""
-    with _client(data_dir, config, as_json=as_json) as client:
+    with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
 
         what = parse_targets(names, sources)
-        _follow(lambda show: client.reload(what, on_line=show), names, as_json=as_json)
+        _follow(lambda on_line: client.reload(what, on_line=on_line), names, as_json=as_json)
 
 
 @app.command()
@@ -158,8 +113,8 @@ def reload(
 @host_options
 def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Go back to the version before, keeping what was written since."""
-    with _client(data_dir, config, as_json=as_json) as client:
-        _follow(lambda show: client.rollback(name, on_line=show), [name], as_json=as_json)
+    with client_of(data_dir, config, as_json=as_json) as client:
+        _follow(lambda on_line: client.rollback(name, on_line=on_line), [name], as_json=as_json)
 
 
 def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
@@ -168,14 +123,14 @@ def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_js
 
     if as_json:
         report = begin(None)
-        _print_json(report)
+        print_json(report)
     else:
         from replank.cli.live import show_phases
         from replank.cli.render import make_console
 
-        with show_phases(make_console(), " ".join(names)) as show:
-            report = begin(show)
-        _show(report, "render_report")
+        with show_phases(make_console(), " ".join(names)) as on_line:
+            report = begin(on_line)
+        show(report, "render_report")
     raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
 
 
@@ -194,15 +149,15 @@ def plan(
 
     Exit code 3 when it would be rejected.
     """
-    with _client(data_dir, config, as_json=as_json) as client:
+    with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
         from replank.cli.outcome import Exit
 
         found = client.plan(parse_targets(names, sources))
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
-            _show(found, "render_plan")
+            show(found, "render_plan")
         raise click.exceptions.Exit(Exit.OK if found.accepted else Exit.REJECTED)
 
 
@@ -223,14 +178,14 @@ def call(
     ARGS are name=value each, plain values, or one JSON object or array. A value is JSON where it
     reads as JSON, else text.
     """
-    with _client(data_dir, config, as_json=as_json) as client:
+    with client_of(data_dir, config, as_json=as_json) as client:
         import json
 
         from replank.cli.arguments import parse_arguments
 
         result = client.call(name, method, parse_arguments(words))
         if as_json:
-            _print_json({"result": result})
+            print_json({"result": result})
         else:
             click.echo(json.dumps(result, ensure_ascii=False, indent=2))
 
@@ -248,12 +203,12 @@ def send(
     as_json: bool,
 ) -> None:
     """Queue a message for a module; returns when it is accepted. ARGS as for call."""
-    with _client(data_dir, config, as_json=as_json) as client:
+    with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_arguments
 
         client.send(name, method, parse_arguments(words))
         if as_json:
-            _print_json({"accepted": True})
+            print_json({"accepted": True})
         else:
             click.echo("accepted")
 
@@ -279,22 +234,25 @@ def history(
             raise UsageError(f"there is no journal {path}", do="run a host first: replank run")
         found = read_history(path, limit, module)
         if as_json:
-            _print_json({"reloads": found})
+            print_json({"reloads": found})
         else:
-            _show(found, "render_history")
+            show(found, "render_history")
 
 
 @app.command()
 @host_options
 def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Ask a running host to drain and stop, keeping its state."""
-    with _client(data_dir, config, as_json=as_json) as client:
+    with client_of(data_dir, config, as_json=as_json) as client:
         client.stop()
         if as_json:
-            _print_json({"stopping": True})
+            print_json({"stopping": True})
         else:
             click.echo("stopping")
 
+
+app.add_command(migrations)
+app.add_command(state)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------
 

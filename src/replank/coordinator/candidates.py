@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from replank.code.generation import Generation
+from replank.coordinator.probation import Probation
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
@@ -15,7 +16,8 @@ from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
 from replank.migration.engine import find_path, steps_of
 from replank.report import Phase
-from replank.state.manager import make_transfer
+from replank.state.limits import Mode, StateLimits
+from replank.state.manager import make_return, make_transfer
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
 
@@ -53,9 +55,30 @@ class Candidates:
                 module=one.name,
                 reverse=steps_of(one.old.definition),
             )
-            one.transfer = make_transfer(one.name, one.old, one.new, one.migration)
+            one.transfer = make_transfer(
+                one.name,
+                one.old,
+                one.new,
+                one.migration,
+                limits=self._limits(one),
+                grace=one.old.lane.grace,
+                parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
+            )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
         self._wire_for_rehearsal(tx)
+
+    async def prepare_return(self, tx: Transaction, probation: Probation) -> None:
+        """Take the old generations of a probation as candidates: they have served before."""
+        await probation.hand_over()
+        tx.on_undo("keep the old state in step again", probation.resume)
+        for one in tx.each():
+            before = probation.participants[one.name]
+            one.candidate, one.version = before.old, before.old.version
+            one.migration = before.migration
+            one.transfer = make_return(
+                one.name, one.old, one.new, before.state, limits=self._limits(one)
+            )
+            tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
 
     @contextmanager
     def chain(self, tx: Transaction) -> Iterator[None]:
@@ -79,10 +102,12 @@ class Candidates:
         tasks = one.slot.tasks
         tx.on_undo(f"go on with the tasks of {one.name}", lambda: self._resume_old(one))
         one.resume = await tasks.stop()
-        tx.on_undo(f"stop the candidate of {one.name}", lambda: self.stop(one.new))
+        if not one.new.started:
+            tx.on_undo(f"stop the candidate of {one.name}", lambda: self.stop(one.new))
         one.new.wire(self.routes.handles(), self.workshop.runtime(one.slot))
         tasks.adopt(one.new.lane, one.new.methods)
-        await self.run_on_start(one.new)
+        if not one.new.started:
+            await self.run_on_start(one.new)
 
     async def run_on_start(self, generation: Generation) -> None:
         """Run a generation's `on_start`, guarded.
@@ -144,6 +169,15 @@ class Candidates:
         await one.slot.tasks.stop()
         one.slot.tasks.adopt(one.old.lane, one.old.methods)
         one.slot.tasks.start(_timers(one.old), one.resume)
+
+    def _limits(self, one: Participant) -> StateLimits:
+        config = self.workshop.config
+        return StateLimits(
+            mode=Mode(one.slot.config.mode),
+            windowed_from_records=config.windowed_from_records,
+            pause_max_s=config.max_pause_s,
+            memory_max_bytes=config.max_memory_bytes,
+        )
 
     def _check_uses(self, tx: Transaction) -> None:
         """Check the candidates' uses, and those of every module that uses a candidate."""

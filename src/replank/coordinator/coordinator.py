@@ -17,6 +17,7 @@ from replank.coordinator.explain import explain
 from replank.coordinator.phases import SPECS, Where
 from replank.coordinator.plan import plan_of
 from replank.coordinator.prepare import Workshop, brisk_switching
+from replank.coordinator.probation import Probation
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
@@ -25,6 +26,7 @@ from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, Reloa
 from replank.journal.journal import Journal
 from replank.report import Certificate, ErrorReport, Outcome, Phase, Plan, ReloadReport, describe
 from replank.state.collector import CollectorGuard
+from replank.state.manager import parked_by
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
 
@@ -51,6 +53,7 @@ class ReloadCoordinator:
         self.bus = bus
         self.config = config
         self.candidates = Candidates(routes, workshop)
+        self._releasing: set[asyncio.Task[None]] = set()
         self.retirement = Retirement(bus, self.candidates.stop)
 
     async def run(self, tx: Transaction) -> ReloadReport:
@@ -65,10 +68,13 @@ class ReloadCoordinator:
         self.bus.publish(ReloadStarted(id=tx.id, modules=tx.names, reason=tx.reason))
         with self.workshop.watchdog:
             try:
+                await self._end_probations(tx)
                 await self._window(tx)
                 await self.journal.begin(
                     tx.id, self.candidates.intents(tx), tx.reason, tx.started_at
                 )
+                for one in tx.each():
+                    await one.state.approach()
                 await self._pause(tx)
             except BaseException as error:
                 report = await self._fail(tx, error)
@@ -91,7 +97,12 @@ class ReloadCoordinator:
         error: ErrorReport | None = None
         with self.workshop.watchdog:
             try:
-                await self._window(tx)
+                if any(one.slot.probation and one.slot.probation.returnable for one in tx.each()):
+                    tx.warnings.append("the last reload is in probation: no copy was rehearsed")
+                    await self._phase(tx, Phase.PREPARE, "window")
+                else:
+                    await self._end_probations(tx)
+                    await self._window(tx)
             except Exception as raised:
                 error = self._describe(tx, raised)
             try:
@@ -124,12 +135,17 @@ class ReloadCoordinator:
         limit_s = SPECS[phase].deadline_s(self.config.reload)
         if phase is Phase.DRAIN:
             limit_s = self._drain_limit_s(tx)
+        elif phase is Phase.SNAPSHOT and where == "window":
+            limit_s = self.config.reload.window_timeout_s
         await tx.run(phase, where, work, limit_s + _GRACE_S)
 
     # -- the window: the old version serves -------------------------------------------------
 
     async def _prepare_in_window(self, tx: Transaction) -> str:
-        await self.candidates.prepare(tx)
+        if tx.back is not None:
+            await self.candidates.prepare_return(tx, tx.back)
+        else:
+            await self.candidates.prepare(tx)
         return ", ".join(f"{one.name} {one.new.definition.label}" for one in tx.each())
 
     async def _snapshot_in_window(self, tx: Transaction) -> str:
@@ -145,6 +161,10 @@ class ReloadCoordinator:
     async def _restore_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
             await one.state.restore(None)
+        if any(one.state.mode == "windowed" for one in tx.each()):
+            # All in one turn of the loop: the copies of all modules are of one moment.
+            for one in tx.each():
+                one.state.align()
         tx.digests = _joined(one.state.digests() for one in tx.each())
         self._refuse_long_pause(tx)
         return ""
@@ -194,6 +214,7 @@ class ReloadCoordinator:
         # The point of no return: from here only forward.
         tx.forget_undo()
         for one in tx.each():
+            one.state.committed()
             one.new.started_at = datetime.now(UTC).isoformat()
             self.candidates.run_tasks(one)
         self._reopen(tx)
@@ -226,7 +247,16 @@ class ReloadCoordinator:
         failures = await tx.undo()
         tx.flush()
         outcome = Outcome.ROLLED_BACK if waited else Outcome.REJECTED
+        self._release(tx)
         return self._report(tx, outcome, described, failures)
+
+    def _release(self, tx: Transaction) -> None:
+        """Free what a transaction has copied in vain, in slices, while the old version serves."""
+        for one in tx.each():
+            if one.transfer is not None and tx.back is None:
+                task = asyncio.create_task(one.transfer.settle(), name=f"release {one.name}")
+                self._releasing.add(task)
+                task.add_done_callback(self._releasing.discard)
 
     async def _close(self, tx: Transaction, report: ReloadReport) -> ReloadReport:
         tx.flush()
@@ -244,14 +274,31 @@ class ReloadCoordinator:
                         generation=one.new.number,
                     )
                 )
-                self.retirement.retire(one.old)
+            self._begin_probation(tx)
         self.bus.publish(ReloadEnded(id=tx.id, report=report))
         return report
+
+    def _begin_probation(self, tx: Transaction) -> None:
+        seconds = 0.0 if tx.back else self.config.reload.probation_s
+        probation = Probation(tx, seconds, self.retirement.retire, self.bus)
+        for one in tx.each():
+            one.slot.probation = probation
+            if tx.back is not None:
+                fingerprint = one.old.definition.schema.fingerprint
+                one.slot.parked[fingerprint] = parked_by(one.state)
+
+    async def _end_probations(self, tx: Transaction) -> None:
+        """Let go of what the last reloads of these modules have kept; a rollback takes it over."""
+        for one in tx.each():
+            if one.slot.probation is not None and one.slot.probation is not tx.back:
+                await one.slot.probation.end()
 
     async def _check(self, tx: Transaction, where: str) -> str:
         deadline = perf_counter() + self.config.reload.verify_timeout_s
         names: list[str] = []
         for one in tx.each():
+            if tx.back is not None:
+                continue  # it has served before, and its state was followed write by write
             with self._inconclusive(tx, one, where):
                 results = await run_checks(
                     one.name,
@@ -316,7 +363,8 @@ class ReloadCoordinator:
             phases=tx.phase_reports(),
             reason=tx.reason,
             started_at=tx.started_at,
-            pause_s=max((one.longest_wait_s for one in held), default=0.0),
+            # Calls that came while the loop itself was busy wait in a socket, where nobody counts.
+            pause_s=max((max(one.longest_wait_s, one.closed_s) for one in held), default=0.0),
             closed_s=max((one.closed_s for one in held), default=0.0),
             total_s=perf_counter() - tx.started,
             calls_held=sum(one.calls for one in held),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
 from replank.errors import UnknownModule
+from replank.state.manager import Parked
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
 from replank.traffic.tasks import Tasks
+
+if TYPE_CHECKING:
+    from replank.coordinator.probation import Probation
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +31,10 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
+    probation: Probation | None = None
+    """What the last commit left to do, and the way back while it lasts."""
+    parked: dict[str, Parked] = field(default_factory=dict)
+    """By a schema's fingerprint, what a return from it had no room for."""
 
 
 class Routes:

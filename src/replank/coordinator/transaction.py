@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from replank.code.generation import Generation
 from replank.code.store import Version
@@ -22,9 +23,12 @@ from replank.report import (
     PhaseOutcome,
     PhaseReport,
 )
-from replank.state.manager import Transfer
+from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held
+
+if TYPE_CHECKING:
+    from replank.coordinator.probation import Probation
 
 _FLUSH_AFTER_S = 0.05
 
@@ -103,6 +107,8 @@ class Transaction:
     participants: dict[str, Participant]
     reason: str
     publish: Callable[[Event], None]
+    back: Probation | None = None
+    """The probation whose old generations are to serve again; None for a reload."""
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     started: float = field(default_factory=perf_counter)
     course: Course = field(default_factory=Course)

@@ -1,8 +1,8 @@
 """The port on SQLite: one file, one writer thread, and one transaction for all who wait.
 
-A commit costs one flush of the disk (about 4 ms), whatever is in it. So what is asked for while
-one transaction is being written goes together into the next one: each publisher waits for at most
-two flushes, and many publishers get many times the throughput of one.
+A commit costs one flush of the disk (0.2 to 10 ms where it was measured, often 4), whatever is in
+it. So what is asked for while one transaction is being written goes together into the next one:
+each publisher waits for at most two flushes, and many get many times the throughput of one.
 
 Everything but the SQL runs on the event loop's thread; there are no locks. Reads have a connection
 and a thread of their own: in WAL mode they do not wait for a write.

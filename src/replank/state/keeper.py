@@ -13,7 +13,7 @@ from replank.errors import SnapshotError
 from replank.journal.journal import Journal
 from replank.journal.records import SnapshotRecord
 from replank.migration.engine import find_path, steps_of
-from replank.state.manager import Holder
+from replank.state.holder import Holder
 from replank.state.snapshot import Snapshot, read, restore, take, write
 
 

@@ -1,179 +1,45 @@
-"""How one module's state reaches its candidate: copied, upgraded, checked, handed over."""
+"""The state manager: chooses how a module's state reaches its candidate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from time import perf_counter
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from replank.definition import Definition
-from replank.errors import MigrationError, ReplankError
+from replank.errors import SchemaError
 from replank.migration.engine import Migration
-from replank.plain import digest
-from replank.state.names import Namespace
-from replank.state.snapshot import Snapshot, restore, take
-from replank.traffic.drain import Drained
+from replank.migration.engine import Residue as SmallResidue
+from replank.state.eager import Down, EagerTransfer, Up
+from replank.state.followed import FollowedTransfer
+from replank.state.holder import Holder, Transfer
+from replank.state.limits import Mode, StateLimits
+from replank.state.residue import Residue as TableResidue
+from replank.state.routes import TableRoute, table_routes
+from replank.state.windowed import Grace, WindowedTransfer
 
 
-class Holder(Protocol):
-    """What holds a module's live state: a generation."""
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What a return to an older version had no room for.
 
-    definition: Definition
-
-    @property
-    def own(self) -> Namespace:
-        """The names that are the generation's own."""
-
-    def values(self) -> dict[str, Any]:
-        """Return the state, field by field; carried fields too."""
-
-    def assign(self, values: Mapping[str, Any]) -> None:
-        """Set state fields."""
-
-
-class Transfer(Protocol):
-    """The way of one module's state from the old generation to the candidate.
-
-    Each of the three steps has a part in the window and a part in the pause; the latter needs the
-    proof that the module is quiet.
+    Attributes:
+        small: Of the small state.
+        tables: Of each large table, by its field.
     """
 
-    mode: str
-    records: int
-    predicted_pause_s: float
-
-    async def snapshot(self, drained: Drained | None) -> None:
-        """Copy the state; with the proof of quiet, what was written last."""
-
-    async def migrate(self, drained: Drained | None) -> None:
-        """Upgrade the copy and check it against the new types."""
-
-    async def restore(self, drained: Drained | None) -> None:
-        """Give the candidate its state; with the proof of quiet, also what is carried."""
-
-    def digests(self) -> tuple[str, str]:
-        """Return the digests of the copied state and of the candidate's."""
-
-    def abandon(self) -> None:
-        """Drop the copy; the old state is as it was."""
+    small: SmallResidue
+    tables: Mapping[str, TableResidue] = field(default_factory=dict)
 
 
-class EagerTransfer:
-    """Copy everything in the window for the rehearsal, and everything again in the pause.
-
-    For small states: what it costs was measured in the rehearsal, and is the predicted pause.
-
-    Args:
-        module: The module's name.
-        old: The generation that serves.
-        new: The candidate.
-        migration: The way between their schemas.
-    """
-
-    mode = "eager"
-
-    def __init__(self, module: str, old: Holder, new: Holder, migration: Migration) -> None:
-        self.module = module
-        self.records = 0
-        self.predicted_pause_s = 0.0
-        self._old = old
-        self._new = new
-        self._migration = migration
-        self._snapshot: Snapshot | None = None
-        self._values: dict[str, Any] = {}
-        self._source_digest = ""
-
-    async def snapshot(self, drained: Drained | None) -> None:
-        """Freeze the old state into a class-free copy."""
-        definition = self._old.definition
-        with _Cost(self, rehearsed=drained is None, first=True):
-            self._snapshot = take(
-                self.module,
-                _snapshotted(self._old),
-                definition.schema,
-                label=definition.label,
-                hints=definition.hints,
-                own=self._old.own,
-            )
-        self.records = self._snapshot.records
-
-    async def migrate(self, drained: Drained | None) -> None:
-        """Upgrade the copy, and build from it the values of the candidate's types."""
-        assert self._snapshot is not None, "nothing was copied"
-        definition = self._new.definition
-        if drained is None:
-            self._source_digest = digest(self._snapshot.tree)
-        with _Cost(self, rehearsed=drained is None):
-            tree = _upgraded(self._migration, self._snapshot.tree, self.module)
-            self._values = restore(tree, definition.schema, hints=definition.hints, own=self._new.own)
-
-    async def restore(self, drained: Drained | None) -> None:
-        """Assign the built values; carried objects are handed over only when the old is quiet."""
-        with _Cost(self, rehearsed=drained is None):
-            self._new.assign(self._values)
-        if drained is not None:
-            carried = set(self._new.definition.carried)
-            self._new.assign({k: v for k, v in self._old.values().items() if k in carried})
-
-    def digests(self) -> tuple[str, str]:
-        """Digest the copy as it was taken and what the candidate holds, both in the window."""
-        definition = self._new.definition
-        after = take(
-            self.module,
-            _snapshotted(self._new),
-            definition.schema,
-            label=definition.label,
-            hints=definition.hints,
-            own=self._new.own,
-        )
-        return self._source_digest, digest(after.tree)
-
-    def abandon(self) -> None:
-        """Drop the copy."""
-        self._snapshot = None
-        self._values = {}
-
-
-def _snapshotted(holder: Holder) -> dict[str, Any]:
-    carried = set(holder.definition.carried)
-    return {name: value for name, value in holder.values().items() if name not in carried}
-
-
-def _upgraded(migration: Migration, tree: dict[str, Any], module: str) -> dict[str, Any]:
-    try:
-        return migration.upgrade(tree)
-    except ReplankError:
-        raise
-    except Exception as error:
-        raise MigrationError(
-            f"a migration step raised {type(error).__name__}: {error}",
-            module=module,
-            found=f"{type(error).__name__}: {error}",
-            expected="a step that returns the new state",
-            do="mend the step and reload again",
-        ) from error
-
-
-class _Cost:
-    """Add up what the rehearsed copy costs: the same work will be done in the pause."""
-
-    def __init__(self, transfer: EagerTransfer, *, rehearsed: bool, first: bool = False) -> None:
-        self._transfer = transfer
-        self._rehearsed = rehearsed
-        self._first = first
-        self._began = 0.0
-
-    def __enter__(self) -> None:
-        if self._first and self._rehearsed:
-            self._transfer.predicted_pause_s = 0.0
-        self._began = perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        if self._rehearsed:
-            self._transfer.predicted_pause_s += perf_counter() - self._began
-
-
-def make_transfer(module: str, old: Holder, new: Holder, migration: Migration) -> Transfer:
+def make_transfer(
+    module: str,
+    old: Holder,
+    new: Holder,
+    migration: Migration,
+    *,
+    limits: StateLimits,
+    grace: Grace,
+    parked: Parked | None = None,
+) -> Transfer:
     """Choose how a module's state travels.
 
     Args:
@@ -181,8 +47,68 @@ def make_transfer(module: str, old: Holder, new: Holder, migration: Migration) -
         old: The generation that serves.
         new: The candidate.
         migration: The way between their schemas.
+        limits: What the reload may take, and the mode when the author has chosen one.
+        grace: Waits until every call that runs now in the old generation has ended.
+        parked: What an earlier return from this candidate's schema had no room for.
+
+    Raises:
+        SchemaError: The chosen mode is not possible.
     """
-    return EagerTransfer(module, old, new, migration)
+    up = Up(migration, parked.small if parked else None)
+    routes = table_routes(old, new, migration)
+    if _windowed(module, old, routes, limits):
+        tables = parked.tables if parked else {}
+        return WindowedTransfer(module, old, new, up, routes, limits, grace, tables)
+    return EagerTransfer(module, old, new, up)
 
 
-MakeTransfer = Callable[[str, Holder, Holder, Migration], Transfer]
+def make_return(
+    module: str, new: Holder, old: Holder, came: Transfer, *, limits: StateLimits
+) -> Transfer:
+    """Return the way back to a generation whose state was kept.
+
+    Args:
+        module: The module's name.
+        new: The generation that serves.
+        old: The one that is to serve again.
+        came: The transfer by which the state came up.
+        limits: What the reload may take.
+    """
+    assert isinstance(came, EagerTransfer | WindowedTransfer), "a return is not taken back"
+    down = Down(came.up)
+    if isinstance(came, WindowedTransfer):
+        return FollowedTransfer(module, new, old, down, came, limits)
+    return EagerTransfer(module, new, old, down)
+
+
+def parked_by(back: Transfer) -> Parked:
+    """Return what a way back had no room for: it comes back with the version that wrote it.
+
+    Args:
+        back: A transfer from `make_return` that was committed.
+    """
+    assert isinstance(back, EagerTransfer | FollowedTransfer), "not a return"
+    return Parked(back.parked_small, back.parked_tables)
+
+
+def _windowed(
+    module: str, old: Holder, routes: tuple[TableRoute, ...], limits: StateLimits
+) -> bool:
+    if limits.mode is Mode.EAGER:
+        return False
+    if limits.mode is Mode.WINDOWED and not routes:
+        raise SchemaError(
+            "the state cannot travel in a window",
+            module=module,
+            found="no Table whose records are migrated one by one",
+            expected="a Table, and steps that stay within its records",
+            do='keep the records in a Table, or set mode = "auto"',
+        )
+    if limits.mode is Mode.WINDOWED:
+        return True
+    values = old.values()
+    records = sum(len(values[route.old_field]) for route in routes)
+    return records >= limits.windowed_from_records
+
+
+__all__ = ["Grace", "Parked", "make_return", "make_transfer", "parked_by"]

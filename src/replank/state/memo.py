@@ -42,8 +42,8 @@ def mark(value: Any, maker: Any, memo: Memo) -> None:
     """
     key = id(value)
     if key not in memo:
-        memo[_MADE_BY][key] = maker
-    elif memo[_MADE_BY].get(key, maker) is not maker:
+        memo.setdefault(_MADE_BY, {})[key] = maker
+    elif memo.get(_MADE_BY, {}).get(key, maker) is not maker:
         raise Conflict
 
 
@@ -51,7 +51,7 @@ def unshared(walk: Walk) -> Walk:
     """Refuse to use a node that a typed walk made: it may lack class names."""
 
     def checked(value: Any, memo: Memo) -> Any:
-        if id(value) in memo[_MADE_BY]:
+        if id(value) in memo.get(_MADE_BY, ()):
             raise Conflict
         return walk(value, memo)
 

@@ -26,7 +26,8 @@ from replank.migration.operations import Operation, Parked, Rename, Run
 from replank.migration.reshaping import Move
 from replank.state.building import Mismatch
 from replank.state.memo import new_memo
-from replank.state.record_source import Compiler, Generic
+from replank.state.record_generic import Generic
+from replank.state.record_source import Compiler
 from replank.state.tree import Trees, mismatch_error
 
 _ITEM = "*"

@@ -17,47 +17,21 @@ from replank.migration.operations import (
     Add,
     Automatic,
     Operation,
-    Parked,
     Remove,
     Rename,
-    Run,
     same,
 )
 from replank.migration.reshaping import Flatten, Nest
 from replank.plain import SCALAR_TYPES
-from replank.state.building import Mismatch, RecordBuilder
+from replank.state.building import Mismatch, RecordBuilder, exact_types
 from replank.state.memo import new_memo
+from replank.state.record_generic import Generic, names_after
 from replank.state.tree import Trees
 
 Side = tuple[Trees, Any]
 Explain = Callable[..., Exception]
 Env = dict[str, str]
 """Field name -> the local variable that holds its node."""
-
-
-class Generic:
-    """An operation that reaches below the record's own fields: run on a node of the record.
-
-    Args:
-        operation: The operation.
-        fields: The table's old and new name; the operation is written for one of them.
-    """
-
-    def __init__(self, operation: Operation, fields: tuple[str, str]) -> None:
-        self.operation = operation
-        self.field = operation.segments[0] if operation.segments else fields[0]
-
-    def inverse(self) -> Generic | None:
-        """Return the other direction."""
-        back = self.operation.inverse()
-        return None if back is None else Generic(back, (self.field, self.field))
-
-    def run(self, node: dict[str, Any], parked: Any) -> tuple[dict[str, Any], Parked]:
-        """Change a record's node; return it with what was lost."""
-        run = Run("step", None if parked is MISSING else parked)
-        tree = self.operation.apply({self.field: {"*": node}}, run)
-        changed: dict[str, Any] = tree[self.field]["*"]
-        return changed, run.parked
 
 
 Change = Operation | Generic
@@ -103,13 +77,22 @@ class Compiler:
             if made is None:
                 # Left to the type's default: the interpreted check knows what that is.
                 return interpreted, "# check: interpreted, a field goes back to its default"
-            if code.values.get(made) != code.values.get(variable):
-                tests.append(f"({made} is {variable} or {made} == {variable})")
+            one, other = code.values.get(made, made), code.values[variable]
+            if one == other:
+                continue  # what was parked is what is compared
+            if made not in code.exact or variable not in code.exact:
+                if variable in code.exact and made not in code.exact:
+                    one = made
+                else:
+                    one, other = made, variable
+                code.use(made)
+                code.use(*([variable] if other == variable else []))
+            tests.append(f"({one} is {other} or {one} == {other})")
         code.line(f"return {' and '.join(tests) or 'True'}")
-        code.use(*env.values(), *before.values())
         return code.function("check", "o, n", None)
 
     def _down(self, code: _Code, *, always: bool) -> Env:
+        code.always = always
         parks = self._parks(code, always=always)
         env = code.read(self.new, "n")
         for n in reversed(range(len(self.operations))):
@@ -156,8 +139,12 @@ class _Code:
         }
         self.used: set[str] = set()
         self.values: dict[str, str] = {}
+        """Where a variable comes from, when it is a field as it was read."""
+        self.exact: dict[str, tuple[int, frozenset[type]]] = {}
+        """Line and classes of a variable that was read from a simple field."""
         self.count = 0
         self.indent = ""
+        self.always = False
 
     def line(self, text: str, *used: str) -> None:
         self.lines.append((self.indent + text, None))
@@ -210,6 +197,7 @@ class _Code:
                     f"if {variable}.__class__ {test} {kind}: "
                     f"{variable} = {walk}({variable}, new_memo())"
                 )
+                self.exact[variable] = (len(self.lines), exact)
             self.lines.append((self.indent + text, frozenset({variable})))
         return env
 
@@ -228,11 +216,26 @@ class _Code:
             if made in self.values and self.values[made] == "maybe":
                 self.line(f"if v{n} is MISSING: v{n} = {default}()")
         converting, making = builder.fused(self.names)
-        if any(", memo)" in text for text in converting):
+        checks = [
+            text for n, text in enumerate(converting) if not self._checked_once(env, n, builder)
+        ]
+        if any(", memo)" in text for text in checks):
             self.line("memo = new_memo()")
-        for text in (*converting, *making):
+        for text in (*checks, *making):
             self.line(text)
         self.line("return o")
+
+    def _checked_once(self, env: Env, n: int, builder: RecordBuilder) -> bool:
+        """Check an untouched simple field where it is read, and not again."""
+        field = builder.fields[n]
+        variable = env.get(field.name, "")
+        index, exact = self.exact.get(variable, (0, None))
+        if exact is None or exact != exact_types(field.hint):
+            return False
+        text, needed = self.lines[index]
+        head, _, call = text.rpartition(f"{variable} = ")
+        self.lines[index] = (f"{head}{variable} = w{n}({call}, new_memo())", needed)
+        return True
 
     def function(self, name: str, arguments: str, explain: Explain | None) -> tuple[Any, str]:
         """Put the lines together and compile them."""
@@ -300,6 +303,8 @@ class _Code:
             value = name if shared else f"deepcopy({name})"
         if recall is not None:
             value = f"{recall} if {recall} is not MISSING else {value}"
+            self.values[made] = self.values.get(recall, "") if self.always else "maybe"
+            self.use(recall)
         self.line(f"{made} = {value}")
 
     def _call(self, operation: Operation, env: Env, parks: str | None, recall: str | None) -> None:
@@ -311,17 +316,21 @@ class _Code:
         elif isinstance(operation, Split):
             source = given = env.pop(operation.name)
             count = len(operation.into)
-            call = f"{self.constant(_parts(operation.up, count))}({given})"
+            call = f"{self.constant(operation.up)}({given})"
         else:
             assert isinstance(operation, Merge), "an operation without a writer"
-            parts = [env.pop(name) for name in operation.names]
-            self.use(*parts)
-            source = f"({', '.join(parts)},)"
-            call = f"{self.constant(operation.up)}({', '.join(parts)})"
+            given_parts = [env.pop(name) for name in operation.names]
+            self.use(*given_parts)
+            source = f"({', '.join(given_parts)},)"
+            call = f"{self.constant(operation.up)}({', '.join(given_parts)})"
         if recall is not None:
             kept = f"{recall}[0] if {recall} is not MISSING and same({recall}[1], {source})"
             call = f"{kept} else {call}"
         self.line(f"{made} = {call}", *([source] if source.isidentifier() else []))
+        if isinstance(operation, Split):
+            parts = self.constant(_parts)
+            self.line(f"if {made}.__class__ is not tuple or len({made}) != {count}:")
+            self.line(f"    {made} = {parts}({made}, {count})")
         if parks is not None:
             self.line(f"{parks} = ({source}, {made})")
         if isinstance(operation, Split):
@@ -348,41 +357,34 @@ class _Code:
         lost = parks or "_"
         run = self.constant(operation.run)
         self.line(f"{node}, {lost} = {run}({node}, {recall or 'MISSING'})")
-        names = _names_after(operation.operation, list(env))
+        absent = {name for name, variable in env.items() if self.values.get(variable) == "maybe"}
+        names = names_after(operation.operation, list(env))
         env.clear()
         for name in names:
             made = env[name] = self.fresh()
-            self.line(f"{made} = {node}[{name!r}]")
+            if name in absent:
+                self.values[made] = "maybe"
+                self.line(f"{made} = {node}.get({name!r}, MISSING)")
+            else:
+                self.line(f"{made} = {node}[{name!r}]")
 
     def _dict(self, made: str, parts: Env) -> None:
         self.use(*parts.values())
         inner = ", ".join(f"{name!r}: {variable}" for name, variable in parts.items())
         self.line(f"{made} = {{{inner}}}")
+        for name, variable in parts.items():
+            if self.values.get(variable) == "maybe":  # left to the type's default
+                self.line(f"if {variable} is MISSING: del {made}[{name!r}]")
 
 
-def _names_after(operation: Operation, names: list[str]) -> list[str]:
-    """Return the record's own fields after an operation below it: a move may add or take one."""
-    own = len(operation.segments) == 2  # noqa: PLR2004 - the table and `*`
-    if own and hasattr(operation, "source"):
-        if not operation.source:
-            names.remove(operation.name)  # type: ignore[attr-defined]
-        if not operation.target:  # type: ignore[attr-defined]
-            names.append(operation.to)  # type: ignore[attr-defined]
-    return names
-
-
-def _parts(function: Callable[..., Any], count: int) -> Callable[..., tuple[Any, ...]]:
-    def parts(value: Any) -> tuple[Any, ...]:
-        made = function(value)
-        if not isinstance(made, tuple | list) or len(made) != count:
-            raise ValueError(made)
-        return tuple(made)
-
-    return parts
+def _parts(made: Any, count: int) -> tuple[Any, ...]:
+    if not isinstance(made, tuple | list) or len(made) != count:
+        raise ValueError(made)
+    return tuple(made)
 
 
 def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
-__all__ = ["Compiler", "Generic"]
+__all__ = ["Compiler"]

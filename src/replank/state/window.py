@@ -194,13 +194,18 @@ class Window:
         self.state = WindowState.COMMITTED
 
     def undo(self) -> None:
-        """Take the commit back: the old records show again, with every write up to it."""
+        """Take the commit back: the old records show again, with every write up to it.
+
+        The window is open again; a second commit copies everything anew.
+        """
         self._require(WindowState.COMMITTED)
         if self._follower is not None:
             self._follower.stop()
             self._follower = None
             self._learned.clear()
         self.switch.undo()
+        self._walked = False  # the candidate may have written to its records: copy them again
+        self.layers.dirty.update(self.layers.late)  # which the walk over the base does not meet
         self.layers.touched = {} if self._reads else None
         self.mirror.watch.start()
         self.state = WindowState.OPEN

@@ -19,8 +19,6 @@ once: a crash between that and the next snapshot does it again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -28,10 +26,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from replank.definition import Call
-from replank.errors import JournalError, ReplankError, StorageError, UnknownCall, WrongArguments
+from replank.errors import JournalError, ReplankError, StorageError
 from replank.journal.port import Entry, TrimmablePort, last_position
 from replank.traffic.gate import Gate
-from replank.traffic.messages import Inbox, Mark, Message, to_plain
+from replank.traffic.messages import Inbox, Mark, Message
+from replank.traffic.payload import DeadLetter, encode_message, read_bare, read_message
 
 T = TypeVar("T")
 
@@ -43,19 +42,16 @@ _RETRY_MAX_S: Final = 5.0
 _STOP_GRACE_S: Final = 1.0
 
 
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A message that the version which should have handled it could not read."""
-
-    position: int
-    """In the module's stream; 0 when it had come back from an inbox that was not durable."""
-    reason: str
-    payload: bytes
-    """As it was accepted: MessagePack of `to_plain`."""
-
-
 class _Waiting(NamedTuple):
     payload: bytes
     accepted: asyncio.Future[None]
+
+
+_Attempt = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+async def _once(action: Callable[[], Awaitable[Any]]) -> Any:
+    return await action()
 
 
 def _nobody() -> None:
@@ -65,7 +61,8 @@ def _nobody() -> None:
 class DurableInbox(Inbox):
     """An inbox whose messages lie in a stream, from acceptance until no snapshot needs them.
 
-    Set `position` to the one in the snapshot that the state was restored from, then `start`.
+    Set `position` to the one in the snapshot that the state was restored from, then `open`, then
+    `start`.
 
     Args:
         gate: The module's gate.
@@ -141,7 +138,7 @@ class DurableInbox(Inbox):
         if self._stopped:
             raise self._refusal()
         self._refuse_unknown(message)
-        payload = _encoded(message, self.gate.module)
+        payload = encode_message(message, self.gate.module)
         waiting = _Waiting(payload, asyncio.get_running_loop().create_future())
         self._outgoing.append(waiting)
         if self._publishing is None:
@@ -154,7 +151,7 @@ class DurableInbox(Inbox):
 
         They stay part of the state's snapshots, by `mark`, until they are handled.
         """
-        self._returned.extend(_encoded(message, self.gate.module) for message in messages)
+        self._returned.extend(encode_message(message, self.gate.module) for message in messages)
         self.accepted += len(messages)
         self._filled.set()
 
@@ -185,7 +182,7 @@ class DurableInbox(Inbox):
         if tasks:
             # A handler may swallow the cancellation; the worker then ends after its message.
             await asyncio.wait(tasks, timeout=_STOP_GRACE_S)
-        return [_bare(payload) for payload in self._returned]
+        return [read_bare(payload) for payload in self._returned]
 
     def mark(self) -> Mark:
         """Return what a snapshot taken now must carry; call it when nothing is in flight."""
@@ -230,23 +227,34 @@ class DurableInbox(Inbox):
 
     # -- opening --------------------------------------------------------------------------------
 
+    async def open(self) -> None:
+        """Find the backlog, in a time that does not grow with it: `queued` is true afterwards.
+
+        Without it the first sender or the worker does so, and until then `queued` knows nothing.
+
+        Raises:
+            JournalError: The stream cannot be read; trying again is up to the caller.
+        """
+        if not self._open:
+            await self._find_ends(_once)
+
     async def _opened(self) -> None:
         """Return when it is known how long the stream is; whoever needs it first finds out."""
         if not self._open:
             if self._opening is None:
                 name = f"opening the inbox of {self.gate.module}"
-                self._opening = asyncio.create_task(self._find_ends(), name=name)
+                self._opening = asyncio.create_task(self._find_ends(self._insist), name=name)
             await asyncio.shield(self._opening)
 
-    async def _find_ends(self) -> None:
-        last = await self._insist(lambda: last_position(self._port, self.stream))
+    async def _find_ends(self, attempt: _Attempt) -> None:
+        last: int = await attempt(lambda: last_position(self._port, self.stream))
         if last < self.position:
             # Somebody put an older file back, or none. New messages must not get positions that
             # the state has seen: they would count as handled.
             self._trouble("the inbox file is older than the state", f"position {last}")
-            await self._insist(lambda: self._port.truncate(self.stream, self.position))
+            await attempt(lambda: self._port.truncate(self.stream, self.position))
             last = self.position
-        first = await self._insist(lambda: self._port.read(self.stream, self.position, 1))
+        first = await attempt(lambda: self._port.read(self.stream, self.position, 1))
         begin = first[0].position - 1 if first else last
         if begin > self.position:
             self._trouble(
@@ -370,7 +378,7 @@ class DurableInbox(Inbox):
         """Put a message aside; only then is it counted as dealt with."""
         letter = msgspec.msgpack.encode(DeadLetter(position, str(error), payload))
         await self._insist(lambda: self._port.publish(self.dead_stream, [letter]))
-        self._fail(_bare(payload), error)
+        self._fail(read_bare(payload), error)
 
     async def _insist(self, action: Callable[[], Awaitable[T]]) -> T:
         """Do something with the disk, again and again while the disk is not well."""
@@ -387,85 +395,4 @@ class DurableInbox(Inbox):
 _NO_MESSAGE: Final = Message("", (), {})
 
 
-def _encoded(message: Message, module: str) -> bytes:
-    try:
-        return msgspec.msgpack.encode(to_plain(message))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise WrongArguments(
-            f"a durable message to {message.call} cannot be written to the disk",
-            module=module,
-            found=str(error),
-            expected="plain values, records, dataclasses, enums, dates and the like",
-            do="send values that have a schema, or turn durable off for this module",
-        ) from error
-
-
-def _bare(payload: bytes) -> Message:
-    """Return a message as far as it can be read without its types, for a report."""
-    with contextlib.suppress(msgspec.MsgspecError, TypeError, KeyError):
-        plain = msgspec.msgpack.decode(payload)
-        return Message(plain["call"], tuple(plain["args"]), dict(plain["kwargs"]))
-    return Message("", (payload,), {})
-
-
-def read_message(payload: bytes, calls: Mapping[str, Call], module: str) -> Message:
-    """Read a message that was accepted, its arguments typed by the call's annotations.
-
-    Args:
-        payload: MessagePack of `to_plain`, perhaps of an earlier version's message.
-        calls: The calls of the version that will handle it.
-        module: Name of the module, for errors.
-
-    Raises:
-        UnknownCall: The version has no such call any more.
-        WrongArguments: The arguments do not fit its parameters or their types.
-    """
-    plain = _bare(payload)
-    call = calls.get(plain.call)
-    if call is None:
-        raise UnknownCall(
-            f"the version that serves has no call {plain.call!r}",
-            module=module,
-            found=f"a message to {plain.call!r}, accepted earlier",
-            expected=", ".join(sorted(calls)) or "no calls at all",
-        )
-    try:
-        bound = call.signature.bind(*plain.args, **plain.kwargs)
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = _typed(call, name, value)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise WrongArguments(
-            f"a message to {plain.call}, accepted earlier, does not fit the version that serves",
-            module=module,
-            found=str(error),
-            expected=f"{plain.call}{call.signature}",
-            do="read it from the dead letters and send it again in the new form",
-        ) from error
-    return Message(plain.call, bound.args, bound.kwargs)
-
-
-def _typed(call: Call, name: str, value: Any) -> Any:
-    hint = call.hints.get(name, Any)
-    kind = call.signature.parameters[name].kind
-    if kind is inspect.Parameter.VAR_POSITIONAL:
-        return tuple(_converted(name, one, hint) for one in value)
-    if kind is inspect.Parameter.VAR_KEYWORD:
-        return {key: _converted(key, one, hint) for key, one in value.items()}
-    return _converted(name, value, hint)
-
-
-def _converted(name: str, value: Any, hint: Any) -> Any:
-    if hint is Any:
-        return value
-    try:
-        return msgspec.convert(value, hint)
-    except TypeError:
-        return value  # msgspec has no way to build this type: it stays as it was sent
-    except msgspec.ValidationError as error:
-        try:  # what fits as it is stays as it is; only then "5" is taken for 5
-            return msgspec.convert(value, hint, strict=False)
-        except msgspec.ValidationError:
-            raise msgspec.ValidationError(f"{name}: {error}") from error
-
-
-__all__ = ["DeadLetter", "DurableInbox", "read_message"]
+__all__ = ["PAGE", "DurableInbox"]

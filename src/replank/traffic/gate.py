@@ -30,6 +30,7 @@ from replank.errors import HostStopped, Overloaded, UnknownCall
 from replank.traffic.calls import Chain, chain_var, live_chain
 
 _RELEASE_ROUNDS_MAX = 1_000
+_GRACE_LOOK_S = 0.001
 
 
 class LaneState(enum.StrEnum):
@@ -111,6 +112,13 @@ class Lane:
             return await self.gate.wait_and_run(call, args, kwargs)
         lane.calls += 1
         return await _finish(self.gate.method(call, lane)(*args, **kwargs))
+
+    async def grace(self) -> None:
+        """Return when every chain that is in flight now has ended; later ones do not count."""
+        waiting = set(self.chains)
+        while waiting & self.chains:
+            # A look each millisecond: a hook would cost every call that leaves.
+            await asyncio.sleep(_GRACE_LOOK_S)
 
     def forget(self, chain: Chain) -> None:
         """Count a chain out; tells the drain when it was the last."""
@@ -288,7 +296,7 @@ class Gate:
         """
         if self.lane.open:  # a stale reference to a retired generation: no wait, today's entry
             return await self.entry(call)(*args, **kwargs)
-        chain = await self._wait(call)
+        chain = await self.wait(call)
         try:
             method = self.method(call)
             self.lane.calls += 1
@@ -300,7 +308,7 @@ class Gate:
             if chain is not None:
                 chain.leave()
 
-    async def _wait(self, call: str) -> Chain | None:
+    async def wait(self, call: str) -> Chain | None:
         """Wait for the gate; returns the new chain, already counted as in flight, or None."""
         if self._stopped is not None:
             raise self._stopping()

@@ -103,6 +103,9 @@ class Inbox:
         """How many messages wait to be handled, the one being handled included."""
         return len(self._queue) + self._busy
 
+    async def open(self) -> None:
+        """Find what an earlier run has left, so that `queued` is true; once, before `start`."""
+
     def start(self) -> None:
         """Start handling; messages put before are handled first."""
         self._worker = asyncio.create_task(self._work(), name=f"inbox of {self.gate.module}")

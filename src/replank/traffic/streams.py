@@ -44,14 +44,12 @@ class Stream(AsyncIterator[Any]):
             UnknownCall: The version that serves when it begins has no such call.
             HostStopped: The host takes no more calls.
         """
-        await self._pass()
-        if self._items is None:
-            self._items = self._lane.gate.method(self._call, self._lane)(
-                *self._args, **self._kwargs
-            )
-            self._lane.calls += 1
-        chain = self._enter()
+        chain = await self._enter()
         try:
+            if self._items is None:
+                method = self._lane.gate.method(self._call, self._lane)
+                self._items = method(*self._args, **self._kwargs)
+                self._lane.calls += 1
             return await anext(self._items)
         finally:
             if chain is not None:
@@ -61,33 +59,36 @@ class Stream(AsyncIterator[Any]):
         """End the stream early; its `finally` blocks run, at a closed gate when it opens."""
         if self._items is None:
             return
+        chain: Chain | None = None
         with contextlib.suppress(HostStopped):
-            await self._pass()
-        chain = self._enter()
+            chain = await self._enter()
         try:
             await self._items.aclose()
         finally:
             if chain is not None:
                 chain.leave()
 
-    async def _pass(self) -> None:
-        """Wait until the stream may run; one that begins takes the generation that serves then."""
-        gate = self._lane.gate
-        while True:
-            if self._items is not None:
-                lane = self._lane
-                if lane.open or lane.state is LaneState.RETIRED or gate.let_in(live_chain(), lane):
-                    return
-            else:
-                # A chain that has touched this module stays with the generation that it has seen.
-                let_in = gate.let_in(live_chain(), gate.lane)
-                if let_in is not None or gate.lane.open:
-                    self._lane = let_in or gate.lane
-                    return
-            await gate.opened()
+    async def _enter(self) -> Chain | None:
+        """Be in flight for one item; waits in the queue of the gate like any call.
 
-    def _enter(self) -> Chain | None:
+        A stream that begins takes the generation that serves then, or the one that its chain has
+        seen already. One that has begun stays where it is; when that is retired, nobody waits.
+        """
+        gate = self._lane.gate
         chain = live_chain()
+        begins = self._items is None
+        asked = gate.lane if begins else self._lane
+        if begins or asked.state is not LaneState.RETIRED:
+            let_in = gate.let_in(chain, asked)
+            if let_in is None and not asked.open:
+                fresh = await gate.wait(self._call)
+                if self._items is None:
+                    self._lane = gate.lane
+                if fresh is not None:
+                    fresh.touch(self._lane)
+                    return fresh.begin()
+            elif begins:
+                self._lane = let_in or asked
         if chain is not None:
             chain.touch(self._lane)
             return None

@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import inspect
 import signal
+import sys
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.02
 _CANCEL_GRACE_S = 1.0
+_PATIENCE = 3
+"""How often guarded code may swallow `Overrun` before a trace function insists on it."""
 _SIGNAL = getattr(signal, "SIGURG", None)
 
 
@@ -55,6 +58,10 @@ class Watchdog:
         self._deadline: float | None = None
         self._target = 0
         self._wake = False
+        self._insists = False
+        """Set by the watching thread: the guarded code swallows `Overrun`."""
+        self._insisted = False
+        self._tracer_before: Any = None
         self._users = 0
         self._round = _Round()
 
@@ -159,18 +166,56 @@ class Watchdog:
         while self._round.firing:
             sleep(0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), None)
+        self._insists = False
+        if self._insisted:
+            sys.settrace(self._tracer_before)
+            self._insisted = False
 
     def _look(self, this: _Round) -> None:
+        fired_for: float | None = None
+        times = 0
         while not this.ended.wait(_LOOK_EVERY_S):
             this.firing = True
             deadline = self._deadline
             if deadline is not None and monotonic() > deadline:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._target), ctypes.py_object(Overrun)
-                )
-                if self._wake and _SIGNAL is not None:
-                    signal.pthread_kill(self._target, _SIGNAL)
+                times = times + 1 if deadline == fired_for else 1
+                fired_for = deadline
+                self._fire(times)
             this.firing = False
+
+    def _fire(self, times: int) -> None:
+        insist = times > _PATIENCE and self._wake and _has_our_handler()
+        self._insists = self._insists or insist
+        if not insist:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._target), ctypes.py_object(Overrun)
+            )
+        if self._wake and _SIGNAL is not None:
+            signal.pthread_kill(self._target, _SIGNAL)
+
+    def _insist(self, frames: list[types.FrameType]) -> None:
+        """Raise `Overrun`, and once more on the first line of whatever swallows it.
+
+        That line is outside the `try` that swallowed the first one, so the second gets further.
+        """
+        raised = False
+
+        def trace(_: types.FrameType, event: str, arg: Any) -> Any:
+            nonlocal raised
+            if self._deadline is None:
+                return None
+            if event == "exception" and issubclass(arg[0], Overrun):
+                raised = True
+            elif event == "line" and raised:
+                raise Overrun  # Python takes the trace function away by itself
+            return trace
+
+        for frame in frames:
+            frame.f_trace = trace
+        if not self._insisted:
+            self._tracer_before, self._insisted = sys.gettrace(), True
+        sys.settrace(trace)
+        raise Overrun
 
 
 @types.coroutine
@@ -216,10 +261,26 @@ def _sending(coroutine: Coroutine[Any, Any, T], value: Any) -> Callable[[], Any]
     return lambda: coroutine.send(value)
 
 
+def _on_signal(_: int, frame: types.FrameType | None) -> None:
+    """Do nothing, which wakes a blocking call; insist when the guarded code swallows `Overrun`."""
+    frames = []
+    while frame is not None and frame.f_code is not Watchdog.guard.__code__:
+        frames.append(frame)
+        frame = frame.f_back
+    if frame is not None:
+        watchdog: Watchdog = frame.f_locals["self"]
+        if watchdog._insists and watchdog._deadline is not None:
+            watchdog._insist(frames)
+
+
+def _has_our_handler() -> bool:
+    return _SIGNAL is not None and signal.getsignal(_SIGNAL) is _on_signal
+
+
 def _prepare_signal() -> bool:
-    """Have a do-nothing handler in place, so that a signal wakes a blocking call."""
+    """Have a handler in place, so that a signal wakes a blocking call."""
     if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(_SIGNAL) in (signal.SIG_DFL, signal.SIG_IGN, None):
-        signal.signal(_SIGNAL, lambda *_: None)
+        signal.signal(_SIGNAL, _on_signal)
     return True

@@ -101,7 +101,9 @@ def test_a_step_that_names_an_unknown_field_is_refused_before_anything_is_copied
 
 def test_a_step_that_makes_an_existing_field_is_refused():
     with pytest.raises(SchemaError, match="exists already"):
-        find_path(schema_of(V1), schema_of(V2, 2), (step(1, 2, rename("accounts.*.cents", "owner")),))
+        find_path(
+            schema_of(V1), schema_of(V2, 2), (step(1, 2, rename("accounts.*.cents", "owner")),)
+        )
 
 
 @pytest.mark.parametrize("path", ["accounts.x.cents", "accounts.*.cents.x", "total.x"])
@@ -155,7 +157,9 @@ def test_int_becomes_float_and_whole_floats_come_back():
 
 
 def test_a_function_for_the_whole_state_is_trusted_and_checked_later():
-    migration = find_path(schema_of(V1), schema_of(V2, 2), (step(1, 2, lambda old: {"accounts": {}}),))
+    migration = find_path(
+        schema_of(V1), schema_of(V2, 2), (step(1, 2, lambda old: {"accounts": {}}),)
+    )
     assert migration.lossy
     assert not migration.reversible
     assert migration.upgrade({"accounts": {"a": {}}}) == {"accounts": {}}
@@ -176,17 +180,45 @@ class Account(Record):
 @pytest.mark.parametrize(
     ("parts", "new"),
     [
-        ([flatten("a.*.address", ("street", "city"))], "class Account(Record):\n  name: str\n  cents: int\n  street: str\n  city: str\n  note: str = ''"),
-        ([move("a.*.address.city", "a.*.city")], "class Address(Record):\n  street: str\nclass Account(Record):\n  name: str\n  cents: int\n  address: Address\n  city: str\n  note: str = ''"),
-        ([nest("a.*", ("cents", "note"), "book"), remove("a.*.address")], "class Book(Record):\n  cents: int\n  note: str\nclass Account(Record):\n  name: str\n  book: Book"),
-        ([split("a.*.name", ("first", "last"), str.split), remove("a.*.address"), remove("a.*.note")], "class Account(Record):\n  first: str\n  last: str\n  cents: int"),
-        ([merge("a.*", ("name", "note"), "text", str.__add__), remove("a.*.address")], "class Account(Record):\n  text: str\n  cents: int"),
-        ([convert("a.*.cents", str), convert("a.*.address", dict)], "class Account(Record):\n  name: str\n  cents: str\n  address: dict[str, str]\n  note: str = ''"),
-        ([remove("a.*.address"), add("a.*.tier", "x")], "class Account(Record):\n  name: str\n  cents: int\n  tier: int\n  note: str = ''"),
+        (
+            [flatten("a.*.address", ("street", "city"))],
+            "class Account(Record):\n  name: str\n  cents: int\n  street: str\n  city: str\n  note: str = ''",
+        ),
+        (
+            [move("a.*.address.city", "a.*.city")],
+            "class Address(Record):\n  street: str\nclass Account(Record):\n  name: str\n  cents: int\n  address: Address\n  city: str\n  note: str = ''",
+        ),
+        (
+            [nest("a.*", ("cents", "note"), "book"), remove("a.*.address")],
+            "class Book(Record):\n  cents: int\n  note: str\nclass Account(Record):\n  name: str\n  book: Book",
+        ),
+        (
+            [
+                split("a.*.name", ("first", "last"), str.split),
+                remove("a.*.address"),
+                remove("a.*.note"),
+            ],
+            "class Account(Record):\n  first: str\n  last: str\n  cents: int",
+        ),
+        (
+            [merge("a.*", ("name", "note"), "text", str.__add__), remove("a.*.address")],
+            "class Account(Record):\n  text: str\n  cents: int",
+        ),
+        (
+            [convert("a.*.cents", str), convert("a.*.address", dict)],
+            "class Account(Record):\n  name: str\n  cents: str\n  address: dict[str, str]\n  note: str = ''",
+        ),
+        (
+            [remove("a.*.address"), add("a.*.tier", "x")],
+            "class Account(Record):\n  name: str\n  cents: int\n  tier: int\n  note: str = ''",
+        ),
     ],
 )
 def test_each_operation_is_followed_through_the_schema(parts, new):
-    old, target = schema_of(OLD, a="Table[str, Account]"), schema_of(new, 2, a="Table[str, Account]")
+    old, target = (
+        schema_of(OLD, a="Table[str, Account]"),
+        schema_of(new, 2, a="Table[str, Account]"),
+    )
     find_path(old, target, (step(1, 2, *parts),))
     with pytest.raises(SchemaError):
         find_path(old, target, (step(1, 2),))

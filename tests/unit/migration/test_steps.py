@@ -47,13 +47,23 @@ def state() -> dict[str, Any]:
 
 
 def test_rename_works_at_the_top_and_inside_every_item():
-    new = migration(rename("total", "total_cents"), rename("accounts.*.cents", "amount")).upgrade(state())
+    new = migration(rename("total", "total_cents"), rename("accounts.*.cents", "amount")).upgrade(
+        state()
+    )
     assert new["total_cents"] == 7
-    assert new["accounts"]["ada"] == {"owner": "Ada L", "amount": 500, "address": {"street": "S", "city": "C"}}
+    assert new["accounts"]["ada"] == {
+        "owner": "Ada L",
+        "amount": 500,
+        "address": {"street": "S", "city": "C"},
+    }
 
 
 def test_add_gives_each_record_its_own_default():
-    new = migration(add("accounts.*.tags", default=[]), add("seen", factory=set), add("accounts.*.tier", compute=lambda r: "gold" if r["cents"] > 100 else "basic")).upgrade(state())
+    new = migration(
+        add("accounts.*.tags", default=[]),
+        add("seen", factory=set),
+        add("accounts.*.tier", compute=lambda r: "gold" if r["cents"] > 100 else "basic"),
+    ).upgrade(state())
     ada, bob = new["accounts"].values()
     assert ada["tags"] == []
     assert ada["tags"] is not bob["tags"]
@@ -70,8 +80,12 @@ def test_add_needs_exactly_one_way_to_make_the_value():
 
 def test_split_and_merge_are_each_others_inverse():
     two = migration(
-        split("accounts.*.owner", ("first", "last"), lambda s: s.split(" "), lambda a, b: f"{a} {b}"),
-        merge("log.*", ("n", "who"), "line", lambda n, who: f"{n}:{who}", lambda s: (int(s[0]), s[2:])),
+        split(
+            "accounts.*.owner", ("first", "last"), lambda s: s.split(" "), lambda a, b: f"{a} {b}"
+        ),
+        merge(
+            "log.*", ("n", "who"), "line", lambda n, who: f"{n}:{who}", lambda s: (int(s[0]), s[2:])
+        ),
     )
     new = two.upgrade(state())
     assert new["accounts"]["ada"]["first"] == "Ada"
@@ -80,17 +94,32 @@ def test_split_and_merge_are_each_others_inverse():
 
 
 def test_nest_and_flatten_are_each_others_inverse():
-    two = migration(flatten("accounts.*.address", ("street", "city")), nest("accounts.*", ("owner", "city"), "who"), nest("", ("total",), "sums"))
+    two = migration(
+        flatten("accounts.*.address", ("street", "city")),
+        nest("accounts.*", ("owner", "city"), "who"),
+        nest("", ("total",), "sums"),
+    )
     new = two.upgrade(state())
-    assert new["accounts"]["ada"] == {"cents": 500, "street": "S", "who": {"owner": "Ada L", "city": "C"}}
+    assert new["accounts"]["ada"] == {
+        "cents": 500,
+        "street": "S",
+        "who": {"owner": "Ada L", "city": "C"},
+    }
     assert new["sums"] == {"total": 7}
     assert two.downgrade(new) == STATE
 
 
 def test_move_goes_up_down_and_beside():
-    two = migration(move("accounts.*.address.city", "accounts.*.city"), move("accounts.*.owner", "accounts.*.address.name"))
+    two = migration(
+        move("accounts.*.address.city", "accounts.*.city"),
+        move("accounts.*.owner", "accounts.*.address.name"),
+    )
     new = two.upgrade(state())
-    assert new["accounts"]["ada"] == {"cents": 500, "city": "C", "address": {"street": "S", "name": "Ada L"}}
+    assert new["accounts"]["ada"] == {
+        "cents": 500,
+        "city": "C",
+        "address": {"street": "S", "name": "Ada L"},
+    }
     assert two.downgrade(new) == STATE
 
 
@@ -104,7 +133,14 @@ def test_convert_reaches_into_every_container():
     paths = ["d.*", "l.*", "t.0", "t.1.*", "s.*", "f.*", "q.*"]
     two = migration(*(convert(path, lambda v: v + 1, lambda v: v - 1) for path in paths))
     new = two.upgrade(old)
-    assert new == {"d": {"a": 2}, "l": [2], "t": (2, (3,)), "s": {2}, "f": frozenset({2}), "q": deque([2])}
+    assert new == {
+        "d": {"a": 2},
+        "l": [2],
+        "t": (2, (3,)),
+        "s": {2},
+        "f": frozenset({2}),
+        "q": deque([2]),
+    }
     assert two.downgrade(new) == old
     assert old["l"] == [1]
 
@@ -114,7 +150,14 @@ def test_rekey_changes_keys_in_order_and_back():
     new = two.upgrade(state())
     assert list(new["accounts"]) == ["ADA", "BOB"]
     assert two.downgrade(new) == STATE
-    by_item = migration(rekey("accounts", lambda _k, r: r["cents"], lambda _k, r: r["owner"][:3].lower(), with_item=True))
+    by_item = migration(
+        rekey(
+            "accounts",
+            lambda _k, r: r["cents"],
+            lambda _k, r: r["owner"][:3].lower(),
+            with_item=True,
+        )
+    )
     assert list(by_item.upgrade(state())["accounts"]) == [500, 20]
 
 
@@ -145,7 +188,9 @@ def test_none_on_the_way_is_passed_over():
 
 def test_upgrade_does_not_touch_its_argument():
     old = state()
-    migration(rename("accounts.*.cents", "amount"), remove("total"), convert("log.*.n", str)).upgrade(old)
+    migration(
+        rename("accounts.*.cents", "amount"), remove("total"), convert("log.*.n", str)
+    ).upgrade(old)
     assert old == STATE
 
 
@@ -159,7 +204,15 @@ def test_a_shared_record_is_changed_once_when_one_path_reaches_it_twice():
 def test_a_shared_record_is_changed_once_when_two_paths_reach_it():
     shared = {"cents": 1, "name": "x"}
     old = {"a": [shared], "b": {"k": shared, "l": {"cents": 2, "name": "y"}}}
-    parts = [part for where in ("a", "b") for part in (rename(f"{where}.*.name", "title"), convert(f"{where}.*.cents", lambda v: v * 10, lambda v: v // 10), add(f"{where}.*.new", default=0))]
+    parts = [
+        part
+        for where in ("a", "b")
+        for part in (
+            rename(f"{where}.*.name", "title"),
+            convert(f"{where}.*.cents", lambda v: v * 10, lambda v: v // 10),
+            add(f"{where}.*.new", default=0),
+        )
+    ]
     two = migration(*parts)
     new = two.upgrade(old)
     assert new["a"][0] is new["b"]["k"]
@@ -169,7 +222,10 @@ def test_a_shared_record_is_changed_once_when_two_paths_reach_it():
 
 
 def test_the_same_path_converted_twice_is_converted_twice():
-    two = migration(convert("x", lambda v: v + 1, lambda v: v - 1), convert("x", lambda v: v * 2, lambda v: v // 2))
+    two = migration(
+        convert("x", lambda v: v + 1, lambda v: v - 1),
+        convert("x", lambda v: v * 2, lambda v: v // 2),
+    )
     assert two.upgrade({"x": 1}) == {"x": 4}
     assert two.downgrade({"x": 4}) == {"x": 1}
 
@@ -184,7 +240,9 @@ def test_a_removed_value_comes_back_from_the_old_state():
 
 
 def test_a_lossy_conversion_goes_back_exactly_while_nobody_changed_the_value():
-    two = migration(convert("accounts.*.cents", lambda c: round(c / 100), lambda e: e * 100, lossy=True))
+    two = migration(
+        convert("accounts.*.cents", lambda c: round(c / 100), lambda e: e * 100, lossy=True)
+    )
     old = {"accounts": {"a": {"cents": 549}, "b": {"cents": 210}}}
     new = two.upgrade(old)
     new["accounts"]["b"]["cents"] = 9
@@ -192,7 +250,10 @@ def test_a_lossy_conversion_goes_back_exactly_while_nobody_changed_the_value():
 
 
 def test_what_only_the_new_version_knows_survives_the_way_down_and_up():
-    two = migration(add("accounts.*.tier", default="basic"), convert("total", lambda c: c / 2, round, lossy=True))
+    two = migration(
+        add("accounts.*.tier", default="basic"),
+        convert("total", lambda c: c / 2, round, lossy=True),
+    )
     new = two.upgrade(state())
     new["accounts"]["ada"]["tier"] = "gold"
     new["total"] = 3.25
@@ -324,7 +385,13 @@ def test_functions_named_migrate_become_steps():
     def migrate_2_3(old: Any) -> Any:
         return old
 
-    space = {"migrate_1_2": migrate_1_2, "migrate_2_1": staticmethod(migrate_2_1), "migrate_2_3": migrate_2_3, "migrate": 1, "migrate_1_x": 1}
+    space = {
+        "migrate_1_2": migrate_1_2,
+        "migrate_2_1": staticmethod(migrate_2_1),
+        "migrate_2_3": migrate_2_3,
+        "migrate": 1,
+        "migrate_1_x": 1,
+    }
     one, two = steps_from_functions(space)
     assert (one.start, one.end, one.one_way) == (1, 2, ())
     assert two.one_way == ("migrate_2_3(state)",)

@@ -50,10 +50,19 @@ PARTS = (
 )
 
 
-def setting(old: str, new: str, *parts: Any, table: str = "Table[str, A]", field: str = "t", new_field: str = "t") -> tuple[Any, Any, RecordMigration | None, Migration]:
+def setting(
+    old: str,
+    new: str,
+    *parts: Any,
+    table: str = "Table[str, A]",
+    field: str = "t",
+    new_field: str = "t",
+) -> tuple[Any, Any, RecordMigration | None, Migration]:
     one, two = load(old), load(new)
     old_hints, new_hints = hints_of(one, **{field: table}), hints_of(two, **{new_field: table})
-    schemas = [read_schema(h, {}, version=n, where="m")[0] for n, h in ((1, old_hints), (2, new_hints))]
+    schemas = [
+        read_schema(h, {}, version=n, where="m")[0] for n, h in ((1, old_hints), (2, new_hints))
+    ]
     migration = find_path(*schemas, (step(1, 2, *parts),) if parts else ())
     made = record_migration(
         migration,
@@ -114,7 +123,7 @@ def test_a_change_of_code_alone_rebuilds_the_record_on_the_new_class():
 
 
 def test_an_automatic_field_is_filled_in_and_dropped():
-    one, two, made = compiled(OLD, OLD + "    tier: str = 'basic'\n    seen: list[int] = []\n")
+    one, _two, made = compiled(OLD, OLD + "    tier: str = 'basic'\n    seen: list[int] = []\n")
     new = made.up(one.A(1, "x"))
     assert (new.tier, new.seen) == ("basic", [])
     assert made.up(one.A(2, "y")).seen is not new.seen
@@ -124,17 +133,46 @@ def test_an_automatic_field_is_filled_in_and_dropped():
 @pytest.mark.parametrize(
     ("new", "parts"),
     [
-        ("class In(Record):\n  id: int\n  name: str\nclass A(Record):\n  who: In\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []", (nest("t.*", ("id", "name"), "who"),)),
-        ("class A(Record):\n  id: int\n  name: str\n  text: str\n  tags: list[str] = []", (merge("t.*", ("balance", "active"), "text", lambda b, a: f"{b}/{a}", lambda s: (float(s.split("/")[0]), s.split("/")[1] == "True")),)),
-        ("class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[int] = []", (convert("t.*.tags.*", len, lambda n: "x" * n, lossy=True),)),
-        ("class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []\n  twice: int = 0", (add("t.*.twice", compute=lambda r: r["id"] * 2),)),
-        ("class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []\n  more: list[int] = []", (add("t.*.more", default=[1]),)),
-        ("class A(Record):\n  id: int\n  title: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []", (rename("t.*.name", "x"), rename("t.*.x", "title"))),
-        ("class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  tags: list[str] = []", (remove("t.*.active", default=False),)),
+        (
+            "class In(Record):\n  id: int\n  name: str\nclass A(Record):\n  who: In\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []",
+            (nest("t.*", ("id", "name"), "who"),),
+        ),
+        (
+            "class A(Record):\n  id: int\n  name: str\n  text: str\n  tags: list[str] = []",
+            (
+                merge(
+                    "t.*",
+                    ("balance", "active"),
+                    "text",
+                    lambda b, a: f"{b}/{a}",
+                    lambda s: (float(s.split("/")[0]), s.split("/")[1] == "True"),
+                ),
+            ),
+        ),
+        (
+            "class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[int] = []",
+            (convert("t.*.tags.*", len, lambda n: "x" * n, lossy=True),),
+        ),
+        (
+            "class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []\n  twice: int = 0",
+            (add("t.*.twice", compute=lambda r: r["id"] * 2),),
+        ),
+        (
+            "class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []\n  more: list[int] = []",
+            (add("t.*.more", default=[1]),),
+        ),
+        (
+            "class A(Record):\n  id: int\n  title: str\n  balance: float = 1.0\n  active: bool = True\n  tags: list[str] = []",
+            (rename("t.*.name", "x"), rename("t.*.x", "title")),
+        ),
+        (
+            "class A(Record):\n  id: int\n  name: str\n  balance: float = 1.0\n  tags: list[str] = []",
+            (remove("t.*.active", default=False),),
+        ),
     ],
 )
 def test_each_operation_is_compiled_and_goes_back(new, parts):
-    one, _, made, migration = setting(OLD, new, *parts)
+    one, _, made, _ = setting(OLD, new, *parts)
     assert made is not None
     old = one.A(3, "Ada", 1.5, False, ["ab"])
     up = made.up(old)
@@ -149,13 +187,21 @@ def test_moves_and_flattens_reach_below_the_record():
     old = one.A(one.In(1, "y"), 5)
     assert made.up(old) == two.A(two.In("y", 5), 1)
     assert made.down(made.up(old), None) == old
-    one, two, made = compiled(source, "class A(Record):\n  x: int\n  y: str\n  k: int", flatten("t.*.n", ("x", "y")))
+    one, two, made = compiled(
+        source, "class A(Record):\n  x: int\n  y: str\n  k: int", flatten("t.*.n", ("x", "y"))
+    )
     assert made.up(one.A(one.In(1, "y"), 5)) == two.A(1, "y", 5)
     assert made.down(two.A(1, "y", 5), None) == one.A(one.In(1, "y"), 5)
 
 
 def test_a_renamed_table_is_followed():
-    one, two, made = compiled(OLD, OLD, rename("t", "u"), convert("u.*.id", lambda n: n + 1, lambda n: n - 1), new_field="u")
+    one, two, made = compiled(
+        OLD,
+        OLD,
+        rename("t", "u"),
+        convert("u.*.id", lambda n: n + 1, lambda n: n - 1),
+        new_field="u",
+    )
     assert (made.old_field, made.new_field) == ("t", "u")
     assert made.up(one.A(1, "x")) == two.A(2, "x")
 
@@ -173,7 +219,12 @@ def test_steps_that_need_the_whole_table_are_not_compiled(parts):
 
 
 def test_steps_on_other_fields_do_not_matter():
-    migration = Migration("m", *[read_schema({}, {}, version=1, where="m")[0]] * 2, (), tuple(("s", op) for op in step(1, 2, rename("x", "y"), rekey("z", str)).operations))
+    migration = Migration(
+        "m",
+        *[read_schema({}, {}, version=1, where="m")[0]] * 2,
+        (),
+        tuple(("s", op) for op in step(1, 2, rename("x", "y"), rekey("z", str)).operations),
+    )
     one, two = load(OLD), load(OLD)
     trees = [Trees(hints_of(m, t="Table[str, A]"), Namespace(m.__name__)) for m in (one, two)]
     made = record_migration(migration, "t", *trees)
@@ -211,7 +262,9 @@ def test_a_wrong_value_in_the_live_record_is_named():
 
 
 def test_a_record_without_a_required_value_on_the_way_down_is_an_error():
-    one, two, made = compiled("class A(Record):\n  x: int\n  y: int", "class A(Record):\n  x: int", remove("t.*.y"))
+    one, two, made = compiled(
+        "class A(Record):\n  x: int\n  y: int", "class A(Record):\n  x: int", remove("t.*.y")
+    )
     assert made.down(two.A(1), one.A(1, 5)) == one.A(1, 5)
     with pytest.raises(MigrationError, match=r"t\[\*\]\.y \(missing"):
         made.down(two.A(1), None)
@@ -229,7 +282,9 @@ def test_items_that_are_no_records_are_interpreted(table):
 
 
 def test_interpreted_items_are_converted_too():
-    _, _, made = compiled("", "", convert("t.*", lambda n: n + 1, lambda n: n - 1), table="Table[str, int]")
+    _, _, made = compiled(
+        "", "", convert("t.*", lambda n: n + 1, lambda n: n - 1), table="Table[str, int]"
+    )
     assert made.up(1) == 2
     assert made.down(2, None) == 1
     assert not made.check(1, 3)
@@ -255,7 +310,9 @@ def test_dataclasses_and_named_tuples_are_compiled_too():
         "class A(NamedTuple):\n  x: int\n  y: str",
         "class A(msgspec.Struct, kw_only=True, frozen=True):\n  x: int\n  y: str",
     ):
-        one, two, made = compiled(source, source, convert("t.*.x", lambda n: n + 1, lambda n: n - 1))
+        one, two, made = compiled(
+            source, source, convert("t.*.x", lambda n: n + 1, lambda n: n - 1)
+        )
         old = one.A(x=1, y="a")
         assert made.up(old) == two.A(x=2, y="a")
         assert made.down(made.up(old), old) == old

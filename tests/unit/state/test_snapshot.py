@@ -17,8 +17,8 @@ from replank.errors import MigrationError, SnapshotError
 from replank.plain import digest
 from replank.schema import Schema, read_schema
 from replank.state import format as snapshots
-from replank.state.names import Namespace
 from replank.state.format import FORMAT, Snapshot
+from replank.state.names import Namespace
 from replank.state.snapshot import read, restore, take, trees_of, write
 from replank.state.tree import freeze, thaw
 from replank.table import Table
@@ -102,7 +102,7 @@ def test_compiled_functions_live_in_the_generation():
         bytearray(b"ab"),
         dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC),
         dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("UTC")),
-        dt.datetime(2026, 1, 2),
+        dt.datetime(2026, 1, 2),  # noqa: DTZ001 - naive ones must survive too
         dt.date(2026, 1, 2),
         dt.time(1, 2, 3),
         dt.timedelta(days=-1, microseconds=5),

@@ -190,9 +190,13 @@ def test_nothing_is_shared_with_the_live_state():
 
 
 def test_aliases_across_fields_stay_one_object():
-    module, old = trees(accounts="Table[str, Account]", last="Account | None", seen="Any", other="list")
+    module, old = trees(
+        accounts="Table[str, Account]", last="Account | None", seen="Any", other="list"
+    )
     account = module.Account("ada")
-    tree = old.freeze({"accounts": Table(ada=account), "last": account, "seen": [account], "other": [account]})
+    tree = old.freeze(
+        {"accounts": Table(ada=account), "last": account, "seen": [account], "other": [account]}
+    )
     _, new = trees(accounts="Table[str, Account]", last="Account | None", seen="Any", other="list")
     for order in (list(tree), list(reversed(tree))):
         moved = new.thaw({name: tree[name] for name in order})
@@ -344,7 +348,12 @@ def test_an_open_window_of_a_table_makes_no_difference():
         ("Table[str, Account]", {"ada": {"owner": "a", "cents": "5"}}, "value['ada'].cents", "int"),
         ("Table[str, Account]", {"ada": {"owner": None}}, "value['ada'].owner", "str"),
         ("Table[str, Account]", {"ada": {"cents": 1}}, "value['ada'].owner", "str"),
-        ("Table[str, Account]", {"ada": {"owner": "a", "x": 1}}, "value['ada'].x", "only fields of Account"),
+        (
+            "Table[str, Account]",
+            {"ada": {"owner": "a", "x": 1}},
+            "value['ada'].x",
+            "only fields of Account",
+        ),
         ("Table[int, Account]", {"ada": {"owner": "a"}}, "value['ada']", "int"),
         ("list[int]", [1, 2, None], "value[2]", "int"),
         ("tuple[int, str]", (1, 2), "value[1]", "str"),
@@ -358,7 +367,12 @@ def test_an_open_window_of_a_table_makes_no_difference():
         ("set[int]", {"a"}, "value[item]", "int"),
         ("deque[int]", 5, "value", "collections.deque[int]"),
         ("Annotated[int, msgspec.Meta(ge=0)]", -1, "value", "int"),
-        ("Node", {"name": "a", "peer": {"name": "b", "peer": {"name": 3}}}, "value.peer.peer.name", "str"),
+        (
+            "Node",
+            {"name": "a", "peer": {"name": "b", "peer": {"name": 3}}},
+            "value.peer.peer.name",
+            "str",
+        ),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_path(hint, node, path, expected):

@@ -15,8 +15,9 @@ from replank.errors import (
 from replank.journal.embedded import EmbeddedPort
 from replank.journal.memory import MemoryPort
 from replank.traffic.drain import Drain
-from replank.traffic.durable import PAGE, read_message
+from replank.traffic.durable import PAGE
 from replank.traffic.messages import to_plain
+from replank.traffic.payload import read_message
 from tests.durable_helpers import Module, calls_of, message
 
 
@@ -492,6 +493,30 @@ async def test_after_a_crash_what_the_snapshot_had_not_seen_is_handled_again_and
     assert again.state == [1, 2, 3, 4, 5]
     assert again.inbox.accepted == 2
     await again.inbox.stop()
+
+
+async def test_an_opened_inbox_knows_its_backlog_before_anything_is_handled(port):
+    """A host that waited for `queued` to be 0 would otherwise take a backlog for none."""
+    first = Module(port)
+    await first.send(1, 2, 3)
+    await first.inbox.stop()
+    module = Module(port, ([], 1))
+    await module.inbox.open()
+    assert (module.inbox.queued, module.inbox.accepted) == (2, 2)
+    module.inbox.start()
+    await module.all_handled()
+    assert module.state == [2, 3]
+    await module.inbox.stop()
+
+
+async def test_opening_tells_at_once_that_the_disk_cannot_be_read():
+    port = BadDisk()
+    port.failing["read"] = 1
+    module = Module(port)
+    with pytest.raises(JournalError):
+        await module.inbox.open()
+    await module.inbox.open()
+    await module.inbox.stop()
 
 
 async def test_without_any_snapshot_everything_is_handled_again(port):

@@ -1,0 +1,84 @@
+"""Options and helpers that commands share; imports nothing heavy, as `app` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from replank.control.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH: Final = click.Path(path_type=Path)
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    text = "Print one JSON object, nothing else."
+    return click.option("--json", "as_json", is_flag=True, help=text)(function)
+
+
+def host_options(function: F) -> F:
+    """Add the options that find a running host, and `--json`."""
+    config = click.option("-c", "--config", type=PATH, help="The host's replank.toml.")
+    data_dir = click.option("--data-dir", type=PATH, help="Data directory of the host.")
+    return data_dir(config(json_option(function)))
+
+
+def target_arguments(function: F) -> F:
+    """Add `NAME...` and `--source`."""
+    text = "Source other than the configured one; one for each NAME."
+    source = click.option("--source", "sources", multiple=True, type=PATH, help=text)
+    names = click.argument("names", nargs=-1, required=True, metavar="NAME[=PATH]...")
+    return names(source(function))
+
+
+def call_arguments(function: F) -> F:
+    """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
+    words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+    return click.argument("name")(click.argument("method")(words(function)))
+
+
+@contextmanager
+def client_of(data_dir: Path | None, config: Path | None, *, as_json: bool) -> Iterator[Client]:
+    """Lend a client of the host that the options mean; tell every error."""
+    from replank.cli.outcome import telling
+
+    with telling(as_json=as_json):
+        from replank.control.client import Client
+        from replank.control.locate import find_data_dir
+
+        with Client.find(find_data_dir(data_dir, config)) as client:
+            yield client
+
+
+def show(record: Any, render: str, *more: Any) -> None:
+    """Print a record for people, with the function of `render` that is named."""
+    from replank.cli import render as rendering
+
+    # Soft wrap: a path or a command to paste must not be broken in two.
+    rendering.make_console().print(getattr(rendering, render)(record, *more), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    from replank.cli import outcome
+
+    outcome.print_json(value)
+
+
+__all__ = [
+    "PATH",
+    "call_arguments",
+    "client_of",
+    "host_options",
+    "json_option",
+    "print_json",
+    "show",
+    "target_arguments",
+]

@@ -1,0 +1,111 @@
+"""Probation: for a while after a commit the old generations are kept ready to serve again.
+
+What was copied in a window is brought to its place first; then followers keep the old records in
+step with every write. A rollback in that time is one more pause of the same length. A transaction
+is in probation as a whole, and a new reload of one of its modules ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from replank.code.generation import Generation
+from replank.coordinator.transaction import Participant, Transaction
+from replank.instrumentation.events import Bus, Warned
+from replank.state.windowed import WindowedTransfer
+
+_FOLLOW_EVERY_S = 0.02
+
+
+class Probation:
+    """What is left to do after one commit, and the way back while it lasts.
+
+    Args:
+        tx: The transaction that was committed.
+        seconds: How long the old state is kept in step.
+        retire: Takes an old generation out of memory.
+        bus: Is told what goes wrong.
+    """
+
+    def __init__(
+        self,
+        tx: Transaction,
+        seconds: float,
+        retire: Callable[[Generation], None],
+        bus: Bus,
+    ) -> None:
+        self.participants = tx.participants
+        self._seconds = seconds
+        self._retire = retire
+        self._bus = bus
+        self._settled = asyncio.Event()
+        self._over = False
+        large = [one for one in tx.each() if isinstance(one.transfer, WindowedTransfer)]
+        self._kept = bool(large) and seconds > 0 and all(one.state.followed for one in tx.each())
+        self._work = asyncio.create_task(self._run(), name=f"probation of {', '.join(tx.names)}")
+
+    @property
+    def returnable(self) -> bool:
+        """Whether the old generations can serve again at once."""
+        return self._kept and not self._over
+
+    async def settled(self) -> None:
+        """Return when everything has its place."""
+        await self._settled.wait()
+
+    async def end(self) -> None:
+        """Let the old generations go, now."""
+        await self._settled.wait()
+        if not self._over:
+            self._work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._work
+            await self._finish()
+
+    async def hand_over(self) -> None:
+        """Stop following: a rollback takes the old generations over."""
+        await self._settled.wait()
+        self._over = True
+        self._work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._work
+
+    def resume(self) -> None:
+        """Follow again: the rollback did not happen."""
+        self._over = False
+        self._work = asyncio.create_task(self._follow(), name="probation, resumed")
+
+    async def _run(self) -> None:
+        try:
+            for one in self.participants.values():
+                await one.state.settle()
+        except Exception as error:
+            text = f"settling the state failed: {type(error).__name__}: {error}"
+            self._bus.publish(Warned(text=text))
+        finally:
+            self._settled.set()
+        await self._follow()
+
+    async def _follow(self) -> None:
+        if self._kept:
+            deadline = asyncio.get_running_loop().time() + self._seconds
+            while asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(_FOLLOW_EVERY_S)
+                for one in self._large():
+                    await one.follow()
+        await self._finish()
+
+    async def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        for transfer in self._large():
+            await transfer.forget()
+        for one in self.participants.values():
+            self._retire(one.old)
+
+    def _large(self) -> list[WindowedTransfer]:
+        transfers = [one.transfer for one in self.participants.values()]
+        return [one for one in transfers if isinstance(one, WindowedTransfer)]

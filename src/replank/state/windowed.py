@@ -1,0 +1,214 @@
+"""Large tables travel in a window: copied and upgraded in slices while the old version serves.
+
+The small rest of the state travels as in the eager mode. What is left for the pause is the records
+written last, one class switch for each table, and the small rest.
+
+In the order of time:
+
+    snapshot(None)    the window opens; every record is copied, upgraded and checked, in slices
+    restore(None)     the candidate is shown the copy, to be read only
+    align()           the copy is brought to one moment, without a pause in between: checks run on it
+    approach()        what was written meanwhile is copied, until little is left
+    snapshot(proof)   calls wait: the rest is copied
+    restore(proof)    each table shows the new records; the small rest is assigned
+    settle()          calls enter again: the new records are brought to their places, in slices
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from replank.errors import MigrationError
+from replank.state.collector import CollectorGuard
+from replank.state.eager import EagerTransfer, Up
+from replank.state.holder import Holder, Without
+from replank.state.limits import StateLimits
+from replank.state.mirror import CopyOutcome, Family
+from replank.state.residue import Residue
+from replank.state.rehearsed import RehearsedTable
+from replank.state.routes import TableRoute
+from replank.state.slices import Slices
+from replank.state.transfer import TableTransfer
+from replank.state.window import WindowState
+from replank.table import Table
+from replank.traffic.drain import Drained
+
+Grace = Callable[[], Awaitable[object]]
+
+
+class WindowedTransfer:
+    """Take the tables of a module over in a window, and its small state eagerly.
+
+    Args:
+        module: The module's name.
+        old: The generation that serves.
+        new: The candidate.
+        up: The way of the small state.
+        routes: The way of each table's records.
+        limits: What the reload may take.
+        grace: Waits until every call that runs now has ended.
+        parked: By the candidate's field, what an earlier return to the old version had no room
+            for.
+    """
+
+    mode = "windowed"
+
+    def __init__(
+        self,
+        module: str,
+        old: Holder,
+        new: Holder,
+        up: Up,
+        routes: tuple[TableRoute, ...],
+        limits: StateLimits,
+        grace: Grace,
+        parked: Mapping[str, Residue],
+    ) -> None:
+        self.module = module
+        self.routes = routes
+        self.up = up
+        self._new = new
+        self._limits = limits
+        self._grace = grace
+        self._guard = CollectorGuard(limits.memory_max_bytes)
+        self._slices = Slices(limits.slice_s, between=self._guard.breathe)
+        self._small = EagerTransfer(
+            module,
+            Without(old, {route.old_field for route in routes}),
+            Without(new, {route.new_field for route in routes}),
+            up,
+        )
+        family = Family()
+        self._tables: dict[str, Table[Any, Any]] = {}
+        self._transfers: dict[str, TableTransfer] = {}
+        for route in routes:
+            table = old.values()[route.old_field]
+            self._tables[route.new_field] = table
+            self._transfers[route.new_field] = TableTransfer(
+                table,
+                route.upgrade,
+                downgrade=route.downgrade,
+                old_type=route.old_type,
+                new_type=route.new_type,
+                residue=parked.get(route.new_field),
+                family=family,
+                pause_s=limits.pause_max_s / 4,
+            )
+
+    @property
+    def records(self) -> int:
+        """How many records were copied, the small state's included."""
+        return self._small.records + sum(len(table) for table in self._tables.values())
+
+    @property
+    def predicted_pause_s(self) -> float:
+        """What the pause would take now, in seconds, by what was measured in the window."""
+        waiting = sum(one.statistics().predicted_pause_s for one in self._transfers.values())
+        return self._small.predicted_pause_s + waiting
+
+    @property
+    def followed(self) -> bool:
+        """Whether every table can go back with what is written after the commit."""
+        return all(route.downgrade is not None for route in self.routes)
+
+    async def snapshot(self, drained: Drained | None) -> None:
+        """Open the window and copy; in the pause copy what was written last."""
+        if drained is not None:
+            for transfer in self._transfers.values():
+                transfer.finish()
+        else:
+            self._guard.__enter__()
+            for transfer in self._transfers.values():
+                transfer.open()
+            await self._grace()
+            for name, transfer in self._transfers.items():
+                self._decide(name, transfer, await transfer.copy(self._slices, self._grace))
+        await self._small.snapshot(drained)
+
+    async def migrate(self, drained: Drained | None) -> None:
+        """Upgrade the small rest; records were upgraded as they were copied."""
+        await self._small.migrate(drained)
+
+    async def restore(self, drained: Drained | None) -> None:
+        """Show the candidate its copy; in the pause, give it the tables themselves."""
+        await self._small.restore(drained)
+        if drained is None:
+            shown = {name: RehearsedTable(one.mirror) for name, one in self._transfers.items()}
+            self._new.assign(shown)
+            return
+        for transfer in self._transfers.values():
+            transfer.commit()
+        self._new.assign(self._tables)
+
+    def align(self) -> None:
+        """Bring the whole copy to this moment, without giving the loop back in between."""
+        for transfer in self._transfers.values():
+            transfer.mirror.drain()
+        self._small.align()
+
+    async def approach(self) -> None:
+        """Copy what was written since, until little is left for the pause."""
+        for name, transfer in self._transfers.items():
+            self._decide(name, transfer, await transfer.copy(self._slices, self._grace))
+
+    def digests(self) -> tuple[str, str]:
+        """Digest the small rest; records are checked one by one as they are copied."""
+        return self._small.digests()
+
+    def abandon(self) -> None:
+        """Put every table back as it was; what was copied is freed later, in slices."""
+        try:
+            for transfer in self._transfers.values():
+                transfer.abandon()
+            self._small.abandon()
+        finally:
+            self._guard.close()
+
+    def committed(self) -> None:
+        """Do nothing: the tables show the new records already."""
+
+    async def settle(self) -> None:
+        """Bring the new records to their places, and free what is left over, in slices."""
+        try:
+            for transfer in self._transfers.values():
+                if transfer.state is WindowState.COMMITTED:
+                    await transfer.fold(self._slices)
+                else:
+                    await transfer.release(self._slices)
+        finally:
+            self._guard.close()
+
+    async def follow(self) -> None:
+        """Keep the old records in step with what was written, in slices."""
+        for transfer in self._transfers.values():
+            await self._slices.run(transfer.follower().follow_slices())
+
+    async def forget(self) -> None:
+        """End the following: the old state is freed, in slices."""
+        if self.followed:
+            for transfer in self._transfers.values():
+                transfer.follower().stop()
+        for transfer in self._transfers.values():
+            await transfer.release(self._slices)
+
+    @property
+    def transfers(self) -> Mapping[str, TableTransfer]:
+        """The transfer of each table, by the candidate's field."""
+        return self._transfers
+
+    def _decide(self, field: str, transfer: TableTransfer, outcome: CopyOutcome) -> None:
+        """Go on when the pause stays within its budget; else say why not."""
+        if outcome is CopyOutcome.READY:
+            return
+        statistics = transfer.statistics()
+        if statistics.predicted_pause_s <= self._limits.pause_max_s:
+            return
+        raise MigrationError(
+            f"{field} is written about as fast as it can be copied",
+            module=self.module,
+            found=f"{statistics.marks} records left, {statistics.predicted_pause_s:.3f} s to copy; "
+            f"{', '.join(map(str, statistics.rounds))} in each round",
+            expected=f"at most max_pause_s = {self._limits.pause_max_s:g}",
+            do="reload when there is less traffic, or raise reload.max_pause_s",
+        )
