@@ -58,11 +58,13 @@ def client_of(data_dir: Path | None, config: Path | None, *, as_json: bool) -> I
 
 
 def show(record: Any, render: str, *more: Any) -> None:
-    """Print a record for people, with the function of `render` that is named."""
+    """Print a record for people, with the function of `render` or `render_state` that is named."""
     from replank.cli import render as rendering
+    from replank.cli import render_state
 
+    function = getattr(rendering, render, None) or getattr(render_state, render)
     # Soft wrap: a path or a command to paste must not be broken in two.
-    rendering.make_console().print(getattr(rendering, render)(record, *more), soft_wrap=True)
+    rendering.make_console().print(function(record, *more), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -84,7 +84,7 @@ def may_be_withdrawn(task: asyncio.Task[Any]) -> bool:
     """
     awaited: Any = task.get_coro()
     while awaited is not None:
-        if getattr(awaited, "cr_code", None) is Gate._wait.__code__:
+        if getattr(awaited, "cr_code", None) is Gate.wait.__code__:
             frame = awaited.cr_frame
             waiting = frame.f_locals.get("waiting") if frame is not None else None
             # With a chain it is a nested call: the outer one has entered and must end by itself.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from replank.code.generation import Generation
-from replank.coordinator.probation import Probation
 from replank.coordinator.prepare import Workshop, check_uses
+from replank.coordinator.probation import Probation
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import ModuleError, ReplankError

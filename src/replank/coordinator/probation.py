@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable
 
 from replank.code.generation import Generation
-from replank.coordinator.transaction import Participant, Transaction
+from replank.coordinator.transaction import Transaction
 from replank.instrumentation.events import Bus, Warned
 from replank.state.windowed import WindowedTransfer
 

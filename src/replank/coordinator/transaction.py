@@ -47,6 +47,8 @@ class Participant:
     candidate: Generation | None = None
     migration: Migration | None = None
     transfer: Transfer | None = None
+    slow_checks: frozenset[str] = frozenset()
+    """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
     resume: tuple[str, ...] = ()
     """Spawned methods that were running in the old generation."""
 

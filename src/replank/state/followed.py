@@ -1,9 +1,9 @@
 """The way back after a commit: the old tables, kept in step by followers, serve again.
 
-    snapshot(None)    what the new version wrote is followed, in slices
-    snapshot(proof)   calls wait: the last writes are followed
-    committed()       the record is on the disk: each table shows its old records again
-    settle()          calls enter again: the old records are brought to their places, in slices
+snapshot(None)    what the new version wrote is followed, in slices
+snapshot(proof)   calls wait: the last writes are followed
+committed()       the record is on the disk: each table shows its old records again
+settle()          calls enter again: the old records are brought to their places, in slices
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Mapping
 
 from replank.migration.engine import Residue as SmallResidue
 from replank.state.eager import Down, EagerTransfer
-from replank.state.follower import Follower
+from replank.state.follower import Follower, Residue
 from replank.state.holder import Holder, Without
-from replank.state.follower import Residue
 from replank.state.limits import StateLimits
 from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer

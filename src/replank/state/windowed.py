@@ -25,8 +25,8 @@ from replank.state.eager import EagerTransfer, Up
 from replank.state.holder import Holder, Without
 from replank.state.limits import StateLimits
 from replank.state.mirror import CopyOutcome, Family
-from replank.state.residue import Residue
 from replank.state.rehearsed import RehearsedTable
+from replank.state.residue import Residue
 from replank.state.routes import TableRoute
 from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer

@@ -70,6 +70,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.problems: list[dict[str, Any]] = []
         self._steps_max = steps_max
         self._now = 0.0
+        self._last_in_order: dict[Executor, float] = {}
         self.set_exception_handler(lambda _, context: self.problems.append(context))
 
     def time(self) -> float:
@@ -98,12 +99,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         only its result is lost.
 
         Args:
-            executor: Not used.
+            executor: One of your own is taken for a single thread: it runs in order.
             func: What to run.
             *args: Its arguments.
         """
         future: asyncio.Future[T] = self.create_future()
-        self.call_later(self.latency(), self._execute, future, lambda: func(*args))
+        when = self._now + self.latency()
+        if executor is not None:
+            when = max(when, self._last_in_order.get(executor, 0.0) + 1e-9)
+            self._last_in_order[executor] = when
+        self.call_at(when, self._execute, future, lambda: func(*args))
         return future
 
     def _execute(self, future: asyncio.Future[T], work: Callable[[], T]) -> None:
