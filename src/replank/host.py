@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -37,16 +38,20 @@ from replank.instrumentation.events import (
 )
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport, describe
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
+from replank.state.format import Snapshot
 from replank.state.keeper import StateKeeper
+from replank.state.persistence import Persistence
 from replank.traffic.drain import Drain
+from replank.traffic.durable import DurableInbox
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle, check_arguments
-from replank.traffic.messages import Inbox, Message, to_plain
+from replank.traffic.messages import Inbox, Mark, Message
 from replank.traffic.tasks import Tasks
 from replank.verification.watchdog import Watchdog
 
@@ -94,6 +99,9 @@ class Host:
         )
         self._keeper = StateKeeper(
             self.data_dir / "snapshots", self._journal, kept=self.config.storage.snapshots_kept
+        )
+        self._port = EmbeddedPort(
+            self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._probe = Probe() if self.config.reload.probe else None
         self._workshop = Workshop(
@@ -311,6 +319,8 @@ class Host:
         self._lock.acquire()
         try:
             self._journal.open()
+            if any(one.durable for one in self.config.modules.values()):
+                self._port.open()
             for name, module in self.config.modules.items():
                 self._add_slot(name, module)
             if self._probe is not None:
@@ -332,6 +342,7 @@ class Host:
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
         await self._scheduler.stop()
         slots = list(self._routes.slots.values())
+        await asyncio.gather(*(slot.persistence.close() for slot in slots))
         await asyncio.gather(*(slot.inbox.settle(limit_s) for slot in slots))
         drain = Drain([slot.gate for slot in slots])
         drain.close()
@@ -351,10 +362,9 @@ class Host:
         """Stop one module and write its state; what fails is told, and the others go on."""
         generation = self._routes.current(slot.name)
         await slot.tasks.stop()
-        left = [to_plain(message) for message in await slot.inbox.stop()]
+        await slot.inbox.stop()
         await self._attempt(slot.name, "on_stop", self._coordinator.candidates.stop(generation))
-        save = self._keeper.save(slot.name, generation, generation.version.digest, left, "stop")
-        await self._attempt(slot.name, "keeping the state", save)
+        await self._attempt(slot.name, "keeping the state", slot.persistence.finish())
         generation.unload()
 
     async def _attempt(self, module: str, what: str, action: Awaitable[None]) -> None:
@@ -367,6 +377,7 @@ class Host:
     async def _release(self) -> None:
         if self._probe is not None:
             await self._probe.close()
+        await self._port.close()
         await self._journal.close()
         self._lock.release()
 
@@ -374,15 +385,52 @@ class Host:
 
     def _add_slot(self, name: str, module: ModuleConfig) -> None:
         gate = Gate(name, waiting_max=module.max_waiting)
-        inbox = Inbox(
-            gate,
-            messages_max=module.max_messages,
-            on_failure=lambda message, error: self._message_failed(name, message, error),
-        )
+        inbox = self._inbox(name, module, gate)
+        persistence = self._persistence(name, module, gate, inbox)
         tasks = Tasks(lambda task, error: self._task_failed(name, task, error))
         source = Path(module.source).absolute()
         handle = Handle(name, inbox)
-        self._routes.add(Slot(name, source, module, gate, inbox, tasks, handle))
+        self._routes.add(Slot(name, source, module, gate, inbox, tasks, handle, persistence))
+
+    def _inbox(self, name: str, module: ModuleConfig, gate: Gate) -> Inbox:
+        def failed(message: Message, error: BaseException) -> None:
+            self._message_failed(name, message, error)
+
+        if not module.durable:
+            return Inbox(gate, messages_max=module.max_messages, on_failure=failed)
+        return DurableInbox(
+            gate,
+            self._port,
+            calls=lambda: self._routes.current(name).definition.calls,
+            messages_max=module.max_messages,
+            on_failure=failed,
+            snapshots_kept=self.config.storage.snapshots_kept,
+        )
+
+    def _persistence(
+        self, name: str, module: ModuleConfig, gate: Gate, inbox: Inbox
+    ) -> Persistence[Snapshot]:
+        def freeze(mark: Mark) -> Snapshot:
+            generation = self._routes.current(name)
+            return self._keeper.freeze(name, generation, generation.version.digest, mark)
+
+        def failed(reason: str, error: BaseException) -> None:
+            text = f"saving the state ({reason}) failed: {type(error).__name__}: {error}"
+            self.bus.publish(Warned(text=text, module=name))
+
+        persistence = Persistence(
+            name,
+            inbox=inbox,
+            freeze=freeze,
+            write=self._keeper.write,
+            quiet=lambda: _quiet(gate),
+            policy=module.persist,
+            interval_s=module.persist_interval_s,
+            on_failure=failed,
+        )
+        if isinstance(inbox, DurableInbox):
+            inbox.ask_save = lambda: persistence.request("inbox")
+        return persistence
 
     def _runtime(self, slot: Slot) -> Runtime:
         return Runtime(slot.name, self, slot.tasks.spawn)
@@ -480,3 +528,19 @@ class Host:
         generation = self._routes.find(name)
         serves = generation.label if generation else ""
         return describe(error, phase="serve", module=name, serves=serves)
+
+
+_QUIET_S = 0.25
+"""Seconds that calls may wait for a save; a module that is busy for longer is saved the next time."""
+
+
+@asynccontextmanager
+async def _quiet(gate: Gate) -> AsyncIterator[None]:
+    """Give a context in which nothing is in flight in one module."""
+    drain = Drain([gate])
+    drain.close()
+    try:
+        await drain.wait(_QUIET_S, {})
+        yield
+    finally:
+        drain.reopen()

@@ -125,7 +125,9 @@ async def run(cell: Cell, folder: Path, seed: int) -> list[str]:
     """
     kind, _, what = cell.fault.partition(":")
     config = msgspec.structs.replace(QUICK, **_deadlines(cell)) if _hangs(cell) else QUICK
-    async with Rig(folder, cell.modules, config) as rig:
+    if kind == "internal":
+        await calls_in(cell, folder / "counted")
+    async with Rig(folder / "trial", cell.modules, config) as rig:
         doing: Callable[..., Any] = {
             "internal": _internal,
             "disk": _disk,
@@ -326,7 +328,6 @@ async def calls_in(cell: Cell, folder: Path) -> int:
     """Count our own calls in one part of one phase of a reload that commits."""
     key = (cell.phase, cell.where, cell.modules)
     if key not in _counts:
-        folder.mkdir()
         async with Rig(folder, cell.modules) as rig:
             rig.write("2", schema=2)
             with contextlib.ExitStack() as exits:
@@ -341,7 +342,7 @@ async def calls_in(cell: Cell, folder: Path) -> int:
 
 
 async def _at_a_call(rig: Rig, cell: Cell, what: str, seed: int) -> Trial | None:
-    count = await calls_in(cell, rig.folder / "counted")
+    count = _counts[cell.phase, cell.where, cell.modules]
     chance = random.Random(f"{seed} {cell}")
     which = {"first": 1, "middle": chance.randint(1, count), "last": count}
     word, _, number = what.partition(" ")

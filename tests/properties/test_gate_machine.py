@@ -140,7 +140,9 @@ class World:
                 case ("call", gate, inner):
                     await self.call(gate, None, inner)
                 case ("both", first, one, second, other):
-                    await asyncio.gather(self.call(first, None, one), self.call(second, None, other))
+                    await asyncio.gather(
+                        self.call(first, None, one), self.call(second, None, other)
+                    )
                 case ("stream", gate, items):
                     read = [item async for item in self.gates[gate].lane.entries["stream"](items)]
                     must(read == list(range(items)), "a stream lost an item")
@@ -309,7 +311,10 @@ def test_a_broken_gate_is_found_out(broken, monkeypatch):
         return False
 
     quick = settings(
-        max_examples=2_000, deadline=None, phases=[Phase.generate], database=None,
+        max_examples=2_000,
+        deadline=None,
+        phases=[Phase.generate],
+        database=None,
         suppress_health_check=list(HealthCheck),
     )
     try:

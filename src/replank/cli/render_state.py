@@ -9,6 +9,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from replank.cli.new_step import NewStep
+    from replank.verification.laws import LawReport
 
 
 def render_draft(found: NewStep) -> RenderableType:
@@ -42,3 +43,21 @@ def _nothing(found: NewStep) -> str:
     if found.frozen:
         return f"✔ schema {found.schema_to} is remembered as it is now"
     return "✔ nothing to write: no change of the state's shape needs a step"
+
+
+def render_check(report: LawReport) -> RenderableType:
+    """Show whether the laws hold, and what breaks them.
+
+    Args:
+        report: What the check found.
+    """
+    total = sum(report.states.values())
+    what = ", ".join(f"{n} of schema {number}" for number, n in sorted(report.states.items()))
+    states = f"{total:,} states ({what}) on the way to schema {report.schema}"
+    if report.ok:
+        parts: list[RenderableType] = [Text(f"✔ the laws hold: {states}", style="bold green")]
+    else:
+        parts = [Text(f"✘ {len(report.findings)} broken: {states}", style="bold red")]
+    parts += [Text(str(finding)) for finding in report.findings]
+    parts += [Text(f"! {note}", style="yellow") for note in report.notes]
+    return Group(*parts)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from replank.errors import UsageError
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
-_IMPORT_MAX = 100
+_LINE_MAX = 88
 _ROOT = "replank"
 
 StepText = Callable[[int, str], str]
@@ -215,7 +215,7 @@ def _into_list(text: _Text, value: ast.expr, step: StepText, prefix: str) -> _Ed
 def _fresh_list(step: StepText, prefix: str, base: int) -> str:
     inner = base + 4
     flat = f"[{step(base, prefix)}]"
-    if "\n" not in flat:
+    if "\n" not in flat and base + len("migrations = ") + len(flat) <= _LINE_MAX:
         return flat
     return f"[\n{' ' * inner}{step(inner, prefix)},\n{' ' * base}]"
 
@@ -323,7 +323,7 @@ def ast_source(text: _Text, node: ast.stmt) -> str:
 def _import_text(names: Iterable[str]) -> str:
     ordered = sorted(set(names), key=_import_order)
     flat = f"from {_ROOT} import {', '.join(ordered)}"
-    if len(flat) <= _IMPORT_MAX:
+    if len(flat) <= _LINE_MAX:
         return flat
     inner = "".join(f"    {name},\n" for name in ordered)
     return f"from {_ROOT} import (\n{inner})"

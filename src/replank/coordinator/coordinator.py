@@ -178,6 +178,10 @@ class ReloadCoordinator:
     # -- the pause: calls wait --------------------------------------------------------------
 
     async def _drain_in_pause(self, tx: Transaction) -> str:
+        tx.on_undo("let the states be saved again", lambda: _release_moments(tx))
+        for one in tx.each():  # in the order of names: two transactions cannot wait for each other
+            await one.slot.persistence.moment.acquire()
+            tx.moments.append(one.slot.persistence.moment)
         tx.drain = Drain([one.slot.gate for one in tx.each()])
         tx.on_undo("open the gates", lambda: self._reopen(tx))
         tx.drain.close()
@@ -220,6 +224,9 @@ class ReloadCoordinator:
             one.new.started_at = datetime.now(UTC).isoformat()
             self.candidates.run_tasks(one)
         self._reopen(tx)
+        _release_moments(tx)
+        for one in tx.each():
+            one.slot.persistence.committed()
         return ""
 
     def _drain_limit_s(self, tx: Transaction) -> float:
@@ -408,6 +415,11 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
 def _joined(pairs: Iterator[tuple[str, str]]) -> tuple[str, str]:
     before, after = zip(*pairs, strict=True)
     return ",".join(before), ",".join(after)
+
+
+def _release_moments(tx: Transaction) -> None:
+    while tx.moments:
+        tx.moments.pop().release()
 
 
 def _drop(_: dict[str, Generation]) -> None:

@@ -80,6 +80,7 @@ class Startup:
             slot = self.coordinator.routes.slot(name)
             slot.gate.stop("it did not start")
             await slot.tasks.stop()
+            await slot.persistence.close()
             await slot.inbox.stop()
             try:
                 await self.coordinator.candidates.stop(generation)
@@ -158,10 +159,13 @@ class Startup:
             raise
         generation.started_at = datetime.now(UTC).isoformat()
         calls = generation.definition.calls
+        slot.inbox.position = kept.inbox_position
+        await slot.inbox.open()
         slot.inbox.put_back([from_plain(plain, calls) for plain in kept.messages])
         slot.gate.first_open(generation.lane)
         slot.tasks.start({one.name: one.period_s for one in generation.definition.timers})
         slot.inbox.start()
+        slot.persistence.start()
         coordinator.bus.publish(
             ModuleLoaded(
                 name=slot.name,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
 from replank.errors import UnknownModule
+from replank.state.format import Snapshot
 from replank.state.manager import Parked
+from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
@@ -31,6 +33,7 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
+    persistence: Persistence[Snapshot]
     probation: Probation | None = None
     """What the last commit left to do, and the way back while it lasts."""
     parked: dict[str, Parked] = field(default_factory=dict)

@@ -117,6 +117,8 @@ class Transaction:
     phase: Phase = Phase.PREPARE
     drain: Drain | None = None
     drained: Drained | None = None
+    moments: list[asyncio.Lock] = field(default_factory=list)
+    """Held so that no save freezes a state while the gates are closed."""
     held: dict[str, Held] = field(default_factory=dict)
     messages_held: int = 0
     warnings: list[str] = field(default_factory=list)

@@ -42,6 +42,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     records: int
     taken_at: str
     messages: tuple[Any, ...] = ()
+    inbox_position: int = 0
 
 
 def frames(snapshot: Snapshot) -> Iterator[bytes]:
@@ -66,6 +67,7 @@ def _wires(snapshot: Snapshot) -> Iterator[Any]:
         "schema": snapshot.schema.to_dict(),
         "records": snapshot.records,
         "taken_at": snapshot.taken_at,
+        "inbox_position": snapshot.inbox_position,
     }
     yield ["header", header]
     shared = shared_nodes([*snapshot.tree.values(), *snapshot.messages])
@@ -141,6 +143,7 @@ class SnapshotReader:
             records=header["records"],
             taken_at=header["taken_at"],
             messages=tuple(self.messages),
+            inbox_position=header.get("inbox_position", 0),
         )
 
     def _check_format(self) -> None:

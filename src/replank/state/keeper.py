@@ -15,6 +15,7 @@ from replank.journal.records import SnapshotRecord
 from replank.migration.engine import find_path, steps_of
 from replank.state.holder import Holder
 from replank.state.snapshot import Snapshot, read, restore, take, write
+from replank.traffic.messages import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Kept:
     values: dict[str, Any] = field(default_factory=dict)
     messages: tuple[Any, ...] = ()
     warnings: tuple[str, ...] = ()
+    inbox_position: int = 0
 
 
 class StateKeeper:
@@ -40,26 +42,22 @@ class StateKeeper:
         self._journal = journal
         self._kept = kept
 
-    async def save(
-        self, module: str, holder: Holder, digest: str, messages: list[Any], kind: str
-    ) -> None:
-        """Write a module's state, durable on return.
+    def freeze(self, module: str, holder: Holder, digest: str, mark: Mark) -> Snapshot:
+        """Copy a module's state with its inbox's mark; nothing may be in flight in it.
 
         Args:
             module: Its name.
-            holder: The generation that holds the state; nothing may be in flight in it.
+            holder: The generation that holds the state.
             digest: Digest of its version.
-            messages: Accepted messages that were not handled, as plain values.
-            kind: Why: "stop", "commit".
+            mark: Its inbox's, taken in the same step.
 
         Raises:
-            SnapshotError: The state cannot be written.
-            JournalError: It was written, but not made known.
+            MigrationError: A value cannot be taken apart.
         """
         definition = holder.definition
         carried = set(definition.carried)
         values = {key: value for key, value in holder.values().items() if key not in carried}
-        snapshot = take(
+        return take(
             module,
             values,
             definition.schema,
@@ -67,22 +65,35 @@ class StateKeeper:
             digest=digest,
             hints=definition.hints,
             own=holder.own,
-            messages=messages,
+            messages=mark.messages,
+            inbox_position=mark.position,
         )
+
+    async def write(self, snapshot: Snapshot, kind: str) -> None:
+        """Put a snapshot on the disk and make it known, durable on return.
+
+        Args:
+            snapshot: From `freeze`.
+            kind: Why: "stop", "commit", "interval", "inbox".
+
+        Raises:
+            SnapshotError: The state cannot be written.
+            JournalError: It was written, but not made known.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{module}-{uuid4().hex[:12]}.snapshot"
+        path = self._folder / f"{snapshot.module}-{uuid4().hex[:12]}.snapshot"
         await asyncio.to_thread(write, snapshot, path)
         await self._journal.record_snapshot(
             SnapshotRecord(
-                module=module,
+                module=snapshot.module,
                 path=path.name,
-                digest=digest,
-                schema_version=definition.schema.version,
+                digest=snapshot.digest,
+                schema_version=snapshot.schema.version,
                 taken_at=snapshot.taken_at,
                 kind=kind,
             )
         )
-        await self._prune(module)
+        await self._prune(snapshot.module)
 
     async def load(self, module: str, holder: Holder) -> Kept:
         """Find a module's last sound snapshot and bring it to the schema of what serves.
@@ -103,7 +114,7 @@ class StateKeeper:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue
             values = _fitted(snapshot, holder)
-            return Kept(values, snapshot.messages, tuple(warnings))
+            return Kept(values, snapshot.messages, tuple(warnings), snapshot.inbox_position)
         return Kept(warnings=tuple(warnings))
 
     async def _prune(self, module: str) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from replank.hints import record_fields, record_flavour
+from replank.errors import MigrationError
+from replank.hints import read_form
 from replank.migration.engine import Migration
-from replank.migration.records import RecordCompiler, table_operations
+from replank.plain import show
 from replank.state.holder import Holder
-from replank.state.names import Namespace
+from replank.state.record_migration import RecordMigration, record_migration
 from replank.state.tree import Trees
 from replank.table import Table
-
-_BUILT_AS_CLASS = ("struct", "dataclass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +23,10 @@ class TableRoute:
     Attributes:
         old_field: Its field in the old version.
         new_field: Its field in the candidate.
-        upgrade: New record from an old one.
+        old_type: Annotated type of the old records.
+        new_type: The same of the new ones.
+        upgrade: New record from an old one, its way back checked.
         downgrade: Old record from a new one and the old one kept; None when a step is one-way.
-        source: The generated code.
     """
 
     old_field: str
@@ -36,7 +35,6 @@ class TableRoute:
     new_type: Any
     upgrade: Callable[[Any], Any]
     downgrade: Callable[[Any, Any], Any] | None
-    source: str
 
 
 def table_routes(old: Holder, new: Holder, migration: Migration) -> tuple[TableRoute, ...]:
@@ -48,81 +46,55 @@ def table_routes(old: Holder, new: Holder, migration: Migration) -> tuple[TableR
         migration: The way between their schemas.
 
     Returns:
-        A route for each such table; none at all when a step does more than change single records
-        of any table, for then the tables must be seen together.
+        A route for each such table. None at all when a step makes a table out of more than each of
+        its records, or when records may refer to one another: then all must be seen together.
+
+    Raises:
+        MigrationError: A step names a field that the records do not have.
     """
+    old_trees = Trees(old.definition.hints, old.own)
+    new_trees = Trees(new.definition.hints, new.own)
     routes = []
     for name, value in old.values().items():
         if type(value) is not Table:
             continue
-        picked = table_operations(migration.forward, name)
-        if picked is None:
+        compiled = record_migration(migration, name, old_trees, new_trees)
+        if compiled is None or not compiled.isolated:
             return ()
-        new_name, operations = picked
-        types = _value_type(old, name), _value_type(new, new_name)
-        if None in types or any(record_flavour(one) not in _BUILT_AS_CLASS for one in types):
-            continue
-        compiled = _compiler(old.own, new.own, *types).compile(operations)
         routes.append(
             TableRoute(
-                name, new_name, *types, compiled.upgrade, compiled.downgrade, compiled.source
+                compiled.old_field,
+                compiled.new_field,
+                _record_type(old, compiled.old_field),
+                _record_type(new, compiled.new_field),
+                _checked(compiled),
+                compiled.down,
             )
         )
     return tuple(routes)
 
 
-def _value_type(holder: Holder, name: str) -> Any:
-    hint = holder.definition.hints.get(name)
-    if typing.get_origin(hint) is not Table:
-        return None
-    value = typing.get_args(hint)[1]
-    return value if isinstance(value, type) else None
+def _record_type(holder: Holder, name: str) -> Any:
+    form = read_form(holder.definition.hints[name])
+    return form.args[1]
 
 
-def _compiler(old_own: Namespace, new_own: Namespace, old: Any, new: Any) -> RecordCompiler:
-    old_hints = {one.name: one.hint for one in record_fields(old)}
-    new_hints = {one.name: one.hint for one in record_fields(new)}
-    up, down = Trees(new_hints, new_own), Trees(old_hints, old_own)
-    return RecordCompiler(
-        old_fields=tuple(old_hints),
-        new_fields=tuple(new_hints),
-        old=old,
-        new=new,
-        rebuild=_rebuilders(down, up, old_hints, new_hints),
-        rebuild_down=_rebuilders(up, down, new_hints, old_hints),
-        check={name: _checker(up, hint) for name, hint in new_hints.items()},
-    )
+def _checked(compiled: RecordMigration) -> Callable[[Any], Any]:
+    """Return the way up that refuses a record whose way back does not give it again."""
+    up, check, down = compiled.up, compiled.check, compiled.down
+    if check is None or down is None:
+        return up
 
+    def upgrade(old: Any) -> Any:
+        new = up(old)
+        if not check(old, new):
+            raise MigrationError(
+                f"a record of {compiled.old_field} does not come back the same by going up and "
+                "down",
+                found=f"{show(down(new, None))} from {show(new)}",
+                expected=show(old),
+                do="correct the step's two directions, or declare the conversion lossy=True",
+            )
+        return new
 
-def _rebuilders(
-    source: Trees, target: Trees, source_hints: Mapping[str, Any], target_hints: Mapping[str, Any]
-) -> dict[str, Callable[[Any], Any]]:
-    """Return what rebuilds the values that cannot be handed over as they are."""
-    return {
-        name: _rebuilder(source, target, source_hints.get(name, typing.Any), hint)
-        for name, hint in target_hints.items()
-        if source.freezer.exact_types(hint) is None
-    }
-
-
-def _rebuilder(
-    source: Trees, target: Trees, source_hint: Any, target_hint: Any
-) -> Callable[[Any], Any]:
-    freeze, thaw = source.freezer.walk(source_hint), target.thawer.walk(target_hint)
-
-    def rebuild(value: Any) -> Any:
-        return thaw(freeze(value, {0: []}), {0: []})
-
-    return rebuild
-
-
-def _checker(trees: Trees, hint: Any) -> Callable[[Any], Any]:
-    freeze, thaw = trees.freezer.walk(typing.Any), trees.thawer.walk(hint)
-    exact = trees.freezer.exact_types(hint)
-
-    def check(value: Any) -> Any:
-        if exact is not None and type(value) in exact:
-            return value
-        return thaw(freeze(value, {0: []}), {0: []})
-
-    return check
+    return upgrade

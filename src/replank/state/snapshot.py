@@ -35,6 +35,7 @@ def take(
     digest: str = "",
     own: Namespace | None = None,
     messages: Iterable[Any] = (),
+    inbox_position: int = 0,
 ) -> Snapshot:
     """Freeze a module's state.
 
@@ -47,6 +48,7 @@ def take(
         digest: Digest of the code version.
         own: The generation's names; by default inferred from the hints.
         messages: Queued messages; frozen too.
+        inbox_position: Of the last message that the state has seen.
 
     Raises:
         MigrationError: A value cannot be taken apart.
@@ -63,6 +65,7 @@ def take(
         records=count_records(tree),
         taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
         messages=tuple(freeze(message, own=trees.own) for message in messages),
+        inbox_position=inbox_position,
     )
 
 
