@@ -467,7 +467,7 @@ def _assemble(
                 location=_location(function),
             )
         elif key not in HOOKS and not _MIGRATION.fullmatch(key):
-            # A class or static method's signature has lost its first parameter already, or has none.
+            # A class or static method's signature has no self to take off.
             takes_self = owner is not None and not isinstance(
                 inspect.getattr_static(owner, key), classmethod | staticmethod
             )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -20,39 +19,31 @@ from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.probation import Probation
 from replank.coordinator.recovery import Startup
-from replank.coordinator.slot import Routes, Slot
+from replank.coordinator.shutdown import Shutdown
+from replank.coordinator.slot import Routes, status_of
+from replank.coordinator.slots import SlotMaker
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import Definition
-from replank.errors import ConfigError, ReplankError, UsageError
+from replank.errors import ConfigError, UsageError
 from replank.instrumentation.events import (
     Bus,
     HostStarted,
     HostStopped,
     Listener,
-    MessageFailed,
     PhaseEnded,
     PhaseEvent,
     PhaseStarted,
-    TimerFailed,
-    Warned,
 )
-from replank.instrumentation.status import Gate as GateStatus
-from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.instrumentation.status import HostStatus
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
 from replank.module import Runtime
-from replank.report import Plan, ReloadReport, describe
+from replank.report import Plan, ReloadReport
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
-from replank.state.format import Snapshot
 from replank.state.keeper import StateKeeper
-from replank.state.persistence import Persistence
-from replank.traffic.drain import Drain
-from replank.traffic.durable import DurableInbox
-from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle, check_arguments
-from replank.traffic.messages import Inbox, Mark, Message
-from replank.traffic.tasks import Tasks
+from replank.traffic.messages import Message
 from replank.verification.watchdog import Watchdog
 
 What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
@@ -103,6 +94,7 @@ class Host:
         self._port = EmbeddedPort(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
+        self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
         self._probe = Probe() if self.config.reload.probe else None
         self._workshop = Workshop(
             store=VersionStore(self.data_dir / "versions"),
@@ -110,7 +102,7 @@ class Host:
             probe=self._probe,
             watchdog=Watchdog(),
             config=self.config.reload,
-            runtime=self._runtime,
+            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
         )
         self._coordinator = ReloadCoordinator(
@@ -249,7 +241,11 @@ class Host:
         """
         probation = self._routes.slot(name).probation
         if probation is not None and probation.returnable:
-            targets = {one: Target() for one in probation.participants}
+            # Should the probation end meanwhile, these are reloads to the versions before.
+            targets = {
+                one.name: Target(digest=one.old.version.digest)
+                for one in probation.participants.values()
+            }
             return self._submit(targets, "rollback", on_phase)
         previous = self._journal.previous(name)
         if previous is None:
@@ -292,7 +288,8 @@ class Host:
             data_dir=str(self.data_dir),
             started_at=self._started_at,
             modules=tuple(
-                self._module_status(slot) for _, slot in sorted(self._routes.slots.items())
+                status_of(slot, self._routes.current(name))
+                for name, slot in sorted(self._routes.slots.items())
             ),
         )
 
@@ -322,7 +319,7 @@ class Host:
             if any(one.durable for one in self.config.modules.values()):
                 self._port.open()
             for name, module in self.config.modules.items():
-                self._add_slot(name, module)
+                self._routes.add(self._slots.make(name, module))
             if self._probe is not None:
                 await self._probe.start()
             await Startup(self._coordinator, self._keeper).run()
@@ -341,38 +338,9 @@ class Host:
         """
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
         await self._scheduler.stop()
-        slots = list(self._routes.slots.values())
-        await asyncio.gather(*(slot.persistence.close() for slot in slots))
-        await asyncio.gather(*(slot.inbox.settle(limit_s) for slot in slots))
-        drain = Drain([slot.gate for slot in slots])
-        drain.close()
-        try:
-            await drain.wait(limit_s, {slot.name: "cancel" for slot in slots})
-        except ReplankError as error:
-            self.bus.publish(Warned(text=f"stopping all the same: {error}"))
-        for slot in slots:
-            slot.gate.stop("it is stopping")
-        for slot in slots:
-            await self._stop_module(slot)
-        await self._coordinator.retirement.close(limit_s)
+        await Shutdown(self._coordinator).run(limit_s)
         await self._release()
         self.bus.publish(HostStopped(pid=os.getpid()))
-
-    async def _stop_module(self, slot: Slot) -> None:
-        """Stop one module and write its state; what fails is told, and the others go on."""
-        generation = self._routes.current(slot.name)
-        await slot.tasks.stop()
-        await slot.inbox.stop()
-        await self._attempt(slot.name, "on_stop", self._coordinator.candidates.stop(generation))
-        await self._attempt(slot.name, "keeping the state", slot.persistence.finish())
-        generation.unload()
-
-    async def _attempt(self, module: str, what: str, action: Awaitable[None]) -> None:
-        try:
-            await action
-        except Exception as error:
-            text = f"{what} failed: {type(error).__name__}: {error}"
-            self.bus.publish(Warned(text=text, module=module))
 
     async def _release(self) -> None:
         if self._probe is not None:
@@ -382,58 +350,6 @@ class Host:
         self._lock.release()
 
     # -- inside -------------------------------------------------------------------------------
-
-    def _add_slot(self, name: str, module: ModuleConfig) -> None:
-        gate = Gate(name, waiting_max=module.max_waiting)
-        inbox = self._inbox(name, module, gate)
-        persistence = self._persistence(name, module, gate, inbox)
-        tasks = Tasks(lambda task, error: self._task_failed(name, task, error))
-        source = Path(module.source).absolute()
-        handle = Handle(name, inbox)
-        self._routes.add(Slot(name, source, module, gate, inbox, tasks, handle, persistence))
-
-    def _inbox(self, name: str, module: ModuleConfig, gate: Gate) -> Inbox:
-        def failed(message: Message, error: BaseException) -> None:
-            self._message_failed(name, message, error)
-
-        if not module.durable:
-            return Inbox(gate, messages_max=module.max_messages, on_failure=failed)
-        return DurableInbox(
-            gate,
-            self._port,
-            calls=lambda: self._routes.current(name).definition.calls,
-            messages_max=module.max_messages,
-            on_failure=failed,
-            snapshots_kept=self.config.storage.snapshots_kept,
-        )
-
-    def _persistence(
-        self, name: str, module: ModuleConfig, gate: Gate, inbox: Inbox
-    ) -> Persistence[Snapshot]:
-        def freeze(mark: Mark) -> Snapshot:
-            generation = self._routes.current(name)
-            return self._keeper.freeze(name, generation, generation.version.digest, mark)
-
-        def failed(reason: str, error: BaseException) -> None:
-            text = f"saving the state ({reason}) failed: {type(error).__name__}: {error}"
-            self.bus.publish(Warned(text=text, module=name))
-
-        persistence = Persistence(
-            name,
-            inbox=inbox,
-            freeze=freeze,
-            write=self._keeper.write,
-            quiet=lambda: _quiet(gate),
-            policy=module.persist,
-            interval_s=module.persist_interval_s,
-            on_failure=failed,
-        )
-        if isinstance(inbox, DurableInbox):
-            inbox.ask_save = lambda: persistence.request("inbox")
-        return persistence
-
-    def _runtime(self, slot: Slot) -> Runtime:
-        return Runtime(slot.name, self, slot.tasks.spawn)
 
     def _targets(self, what: What) -> dict[str, Target]:
         if isinstance(what, str):
@@ -494,53 +410,3 @@ class Host:
             for name, target in targets.items()
         }
         return Transaction(self._journal.next_id(), participants, reason, self.bus.publish)
-
-    def _module_status(self, slot: Slot) -> ModuleStatus:
-        generation = self._routes.current(slot.name)
-        definition = generation.definition
-        return ModuleStatus(
-            name=slot.name,
-            label=definition.label,
-            digest=generation.version.digest,
-            generation=generation.number,
-            schema=definition.schema.version,
-            gate=GateStatus.OPEN if slot.gate.is_open else GateStatus.CLOSED,
-            in_flight=slot.gate.in_flight,
-            waiting=slot.gate.waiting,
-            calls=slot.gate.calls,
-            messages_queued=slot.inbox.queued,
-            messages_handled=slot.inbox.handled,
-            messages_failed=slot.inbox.failed,
-            source=str(slot.source),
-            uses=tuple(use.module for use in definition.uses),
-            started_at=generation.started_at,
-        )
-
-    def _message_failed(self, name: str, message: Message, error: BaseException) -> None:
-        self.bus.publish(
-            MessageFailed(module=name, call=message.call, error=self._described(name, error))
-        )
-
-    def _task_failed(self, name: str, task: str, error: BaseException) -> None:
-        self.bus.publish(TimerFailed(module=name, timer=task, error=self._described(name, error)))
-
-    def _described(self, name: str, error: BaseException) -> Any:
-        generation = self._routes.find(name)
-        serves = generation.label if generation else ""
-        return describe(error, phase="serve", module=name, serves=serves)
-
-
-_QUIET_S = 0.25
-"""Seconds that calls may wait for a save; a module that is busy for longer is saved the next time."""
-
-
-@asynccontextmanager
-async def _quiet(gate: Gate) -> AsyncIterator[None]:
-    """Give a context in which nothing is in flight in one module."""
-    drain = Drain([gate])
-    drain.close()
-    try:
-        await drain.wait(_QUIET_S, {})
-        yield
-    finally:
-        drain.reopen()

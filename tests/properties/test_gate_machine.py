@@ -256,7 +256,7 @@ def test_whatever_the_schedule_calls_run_once_in_order_in_one_epoch_and_drains_e
 
 
 def opens_at_once(monkeypatch):
-    def release(self, opening, rounds):
+    def release(self, closing, rounds):
         self.lane.open = True
         self._opened.set()
         while self._waiting:

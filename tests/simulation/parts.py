@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,17 +184,6 @@ class FakeDefinition(Definition):
         return target
 
 
-def _base() -> Definition:
-    read = read_definition(SimpleNamespace(FakeModule=_standing()), "base")  # type: ignore[arg-type]
-    fields = {one.name: getattr(read, one.name) for one in dataclasses.fields(Definition)}
-    return FakeDefinition(**fields)
-
-
-def _standing() -> type[Module]:
-    FakeModule.__module__ = ""
-    return FakeModule
-
-
 class Definitions:
     """One definition for each shape of a module, read once."""
 
@@ -219,8 +209,6 @@ class Definitions:
 
 def read_fake() -> Definition:
     """Read the fake module as the host reads a real one."""
-    import types
-
     module = types.ModuleType("fake")
     module.FakeModule = FakeModule  # type: ignore[attr-defined]
     FakeModule.__module__ = "fake"

@@ -8,30 +8,28 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import perf_counter
 
-import msgspec
-
 from replank.code.generation import Generation
 from replank.config import Config
 from replank.coordinator.candidates import Candidates
-from replank.coordinator.explain import explain
 from replank.coordinator.phases import SPECS, Where
 from replank.coordinator.plan import plan_of
 from replank.coordinator.prepare import Workshop, brisk_switching
 from replank.coordinator.probation import Probation
+from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import MigrationError
 from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, ReloadStarted
 from replank.journal.journal import Journal
-from replank.report import Certificate, ErrorReport, Outcome, Phase, Plan, ReloadReport, describe
+from replank.report import ErrorReport, Outcome, Phase, Plan, ReloadReport
 from replank.state.collector import CollectorGuard
 from replank.state.manager import parked_by
 from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
 
 _GRACE_S = 2.0
-_QUICK_CHECK_S = 0.005
+_QUICK_CHECK_S = {"eager": 0.005, "windowed": 0.0005}
 """A check that takes longer in the rehearsal, on the copied state, is not repeated in the pause."""
 
 
@@ -84,7 +82,7 @@ class ReloadCoordinator:
                     await self._close(tx, report)
                     raise
             else:
-                report = self._report(tx, Outcome.COMMITTED)
+                report = report_of(tx, Outcome.COMMITTED)
         return await self._close(tx, report)
 
     async def plan(self, tx: Transaction) -> Plan:
@@ -106,7 +104,7 @@ class ReloadCoordinator:
                     await self._end_probations(tx)
                     await self._window(tx)
             except Exception as raised:
-                error = self._describe(tx, raised)
+                error = failure_of(tx, raised)
             try:
                 return plan_of(tx, error)
             finally:
@@ -252,12 +250,12 @@ class ReloadCoordinator:
 
     async def _fail(self, tx: Transaction, error: BaseException) -> ReloadReport:
         waited = tx.course.calls_waited
-        described = self._describe(tx, error)
+        described = failure_of(tx, error)
         failures = await tx.undo()
         tx.flush()
         outcome = Outcome.ROLLED_BACK if waited else Outcome.REJECTED
         self._release(tx)
-        return self._report(tx, outcome, described, failures)
+        return report_of(tx, outcome, described, failures)
 
     def _release(self, tx: Transaction) -> None:
         """Free what a transaction has copied in vain, in slices, while the old version serves."""
@@ -352,55 +350,6 @@ class ReloadCoordinator:
                 do="keep the records in a Table, or raise reload.max_pause_s",
             )
 
-    def _describe(self, tx: Transaction, error: BaseException) -> ErrorReport:
-        serves = ", ".join(one.old.label for one in tx.each())
-        module = next(iter(tx.names)) if len(tx.names) == 1 else None
-        explain(error, [one.candidate for one in tx.each() if one.candidate is not None])
-        return describe(error, phase=tx.phase, module=module, serves=serves)
-
-    def _report(
-        self,
-        tx: Transaction,
-        outcome: Outcome,
-        error: ErrorReport | None = None,
-        undo_errors: tuple[str, ...] = (),
-    ) -> ReloadReport:
-        if error is not None and undo_errors:
-            error = msgspec.structs.replace(error, undo_errors=undo_errors)
-        held = tx.held.values()
-        return ReloadReport(
-            id=tx.id,
-            outcome=outcome,
-            modules=tuple(one.report() for one in tx.each()),
-            phases=tx.phase_reports(),
-            reason=tx.reason,
-            started_at=tx.started_at,
-            # Calls that came while the loop itself was busy wait in a socket, where nobody counts.
-            pause_s=max((max(one.longest_wait_s, one.closed_s) for one in held), default=0.0),
-            closed_s=max((one.closed_s for one in held), default=0.0),
-            total_s=perf_counter() - tx.started,
-            calls_held=sum(one.calls for one in held),
-            messages_held=tx.messages_held,
-            error=error,
-            warnings=tuple(tx.warnings),
-            certificate=self._certificate(tx) if outcome is Outcome.COMMITTED else None,
-        )
-
-    def _certificate(self, tx: Transaction) -> Certificate:
-        slots = [one.slot for one in tx.each()]
-        return Certificate(
-            records_migrated=sum(one.state.records for one in tx.each()),
-            checks_run=tx.checks_passed,
-            checks_passed=tx.checks_passed,
-            state_digest_before=tx.digests[0],
-            state_digest_after=tx.digests[1],
-            messages_in=sum(slot.inbox.accepted for slot in slots),
-            messages_answered=sum(slot.inbox.handled + slot.inbox.failed for slot in slots),
-            messages_queued=sum(slot.inbox.queued for slot in slots),
-            longest_wait_s=max((one.longest_wait_s for one in tx.held.values()), default=0.0),
-            longest_call_before_s=max(slot.gate.longest_call_s for slot in slots),
-        )
-
 
 def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
     """Name the checks that are too slow to be asked again while calls wait."""
@@ -408,7 +357,7 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
     return frozenset(
         result.name
         for result in results
-        if result.seconds > _QUICK_CHECK_S and result.name in asked_again
+        if result.seconds > _QUICK_CHECK_S[one.state.mode] and result.name in asked_again
     )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
 from replank.errors import UnknownModule
+from replank.instrumentation.status import Gate as GateStatus
+from replank.instrumentation.status import ModuleStatus
 from replank.state.format import Snapshot
 from replank.state.manager import Parked
 from replank.state.persistence import Persistence
@@ -124,3 +126,30 @@ class Routes:
             if generation := self._table.get(name):
                 tied |= {use.module for use in generation.definition.uses}
         return frozenset(tied)
+
+
+def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
+    """Return what is true of a module now.
+
+    Args:
+        slot: Its slot.
+        generation: What serves.
+    """
+    definition = generation.definition
+    return ModuleStatus(
+        name=slot.name,
+        label=definition.label,
+        digest=generation.version.digest,
+        generation=generation.number,
+        schema=definition.schema.version,
+        gate=GateStatus.OPEN if slot.gate.is_open else GateStatus.CLOSED,
+        in_flight=slot.gate.in_flight,
+        waiting=slot.gate.waiting,
+        calls=slot.gate.calls,
+        messages_queued=slot.inbox.queued,
+        messages_handled=slot.inbox.handled,
+        messages_failed=slot.inbox.failed,
+        source=str(slot.source),
+        uses=tuple(use.module for use in definition.uses),
+        started_at=generation.started_at,
+    )

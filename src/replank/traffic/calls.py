@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import traceback
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from types import FrameType
@@ -104,6 +104,13 @@ def outside_chain() -> contextvars.Context:
     context = contextvars.copy_context()
     context.run(chain_var.set, None)
     return context
+
+
+async def finish(result: Any) -> Any:
+    """Return what a method returned, awaited when it is a coroutine function's."""
+    if isinstance(result, Coroutine):  # not asyncio.iscoroutine: on 3.11 a generator is one
+        return await result
+    return result
 
 
 def live_chain() -> Chain | None:

@@ -3,13 +3,13 @@
 The theory, in five rules:
 
 1. Each generation has a *lane*; a call enters a generation through its lane. The lane's `open` is
-   the one attribute that the hot path tests; it is true only for the current generation of a module
-   whose gate is open.
+   the one attribute that the hot path tests; it is true only for the current generation of a
+   module whose gate is open.
 2. A *chain* is a call from outside with all the calls it makes in turn. A chain that has touched a
    lane is in flight there until its outermost call ends, so a call sees one epoch of every module.
 3. While a lane is *draining*, a chain that some drain already waits for may still enter it: were it
    to wait, the drain would wait for it, and it for the drain.
-4. Once a lane is *quiet*, nothing enters until the gate opens again, for a new lane or for the same.
+4. Once a lane is *quiet*, nothing enters until the gate opens again, for a new lane or the same.
 5. Calls that wait are released in the order of their arrival, and nothing overtakes them: the lane
    opens for all only when the last one has started.
 
@@ -21,13 +21,13 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 from replank.errors import HostStopped, Overloaded, UnknownCall
-from replank.traffic.calls import Chain, chain_var, live_chain
+from replank.traffic.calls import Chain, chain_var, finish, live_chain
 
 _RELEASE_ROUNDS_MAX = 1_000
 _GRACE_LOOK_S = 0.001
@@ -111,12 +111,12 @@ class Lane:
         if lane is None:
             return await self.gate.wait_and_run(call, args, kwargs)
         lane.calls += 1
-        return await _finish(self.gate.method(call, lane)(*args, **kwargs))
+        return await finish(self.gate.method(call, lane)(*args, **kwargs))
 
     async def grace(self) -> None:
         """Return when every chain that is in flight now has ended; later ones do not count."""
         waiting = set(self.chains)
-        while waiting & self.chains:
+        while waiting & self.chains:  # noqa: ASYNC110 - as said in the next line
             # A look each millisecond: a hook would cost every call that leaves.
             await asyncio.sleep(_GRACE_LOOK_S)
 
@@ -170,7 +170,7 @@ class Gate:
         self._calls_before = 0
         self._waiting: deque[_Waiting] = deque()
         self._hold: _Hold | None = None
-        self._openings = 0
+        self._closings = 0
         self._opened = asyncio.Event()
         self._stopped: str | None = None
 
@@ -198,12 +198,13 @@ class Gate:
         """Let no new chain in; those in flight go on."""
         assert self._hold is None, f"the gate of {self.module} is closed twice"
         self._hold = _Hold(perf_counter(), calls=len(self._waiting))
+        self._closings += 1
         self.lane.open = False
         self.lane.state = LaneState.DRAINING
         self._opened.clear()
 
     def quiet(self) -> None:
-        """Note that nothing is in flight: from here on not even a chain in flight elsewhere enters."""
+        """Note that nothing is in flight: now not even a chain in flight elsewhere enters."""
         assert self._hold is not None, f"the gate of {self.module} is not closed"
         self.lane.state = LaneState.QUIET
 
@@ -227,14 +228,14 @@ class Gate:
         now = perf_counter()
         for waiting in self._waiting:
             hold.longest_wait_s = max(hold.longest_wait_s, now - waiting.arrived_at)
-        self._begin_release()
+        self._release(self._closings, _RELEASE_ROUNDS_MAX)
         return Held(hold.calls, hold.longest_wait_s, now - hold.closed_at)
 
     def first_open(self, lane: Lane) -> None:
         """Open for the first generation."""
         self.lane = lane
         lane.state = LaneState.OPEN
-        self._begin_release()
+        self._release(self._closings, _RELEASE_ROUNDS_MAX)
 
     def stop(self, reason: str) -> None:
         """Refuse every call that waits and every later one.
@@ -301,9 +302,9 @@ class Gate:
             method = self.method(call)
             self.lane.calls += 1
             if chain is None:
-                return await _finish(method(*args, **kwargs))
+                return await finish(method(*args, **kwargs))
             chain.begin()
-            return await _finish(method(*args, **kwargs))
+            return await finish(method(*args, **kwargs))
         finally:
             if chain is not None:
                 chain.leave()
@@ -345,13 +346,9 @@ class Gate:
             waited = perf_counter() - waiting.arrived_at
             self._hold.longest_wait_s = max(self._hold.longest_wait_s, waited)
 
-    def _begin_release(self) -> None:
-        self._openings += 1
-        self._release(self._openings, _RELEASE_ROUNDS_MAX)
-
-    def _release(self, opening: int, rounds: int) -> None:
-        """Start every waiting call, then look again after they have started; open when none came."""
-        if self._hold is not None or self._stopped is not None or opening != self._openings:
+    def _release(self, closing: int, rounds: int) -> None:
+        """Start every waiting call, look again after they have started; open when none came."""
+        if self._stopped is not None or closing != self._closings:
             return  # closed again meanwhile: what arrived since waits for the next opening
         last = not self._waiting or rounds == 0
         while self._waiting:
@@ -360,7 +357,7 @@ class Gate:
             self.lane.open = True
             self._opened.set()
         else:
-            asyncio.get_running_loop().call_soon(self._release, opening, rounds - 1)
+            asyncio.get_running_loop().call_soon(self._release, closing, rounds - 1)
 
     def _admit(self, waiting: _Waiting) -> None:
         """Count a waiting call in before it runs, so that a drain that starts now waits for it."""
@@ -378,7 +375,7 @@ class Gate:
         return self._lookup(self.lane.entries, call)
 
     def method(self, call: str, lane: Lane | None = None) -> Callable[..., Any]:
-        """Return the bare method in a lane, by default the one that serves, or raise UnknownCall."""
+        """Return the bare method in a lane, by default what serves, or raise UnknownCall."""
         return self._lookup((lane or self.lane).methods, call)
 
     def _lookup(self, table: dict[str, Callable[..., Any]], call: str) -> Callable[..., Any]:
@@ -399,10 +396,3 @@ class Gate:
             module=self.module,
             do="call again when the host has started",
         )
-
-
-async def _finish(result: Any) -> Any:
-    """Return what a method returned, awaited when it is a coroutine function's."""
-    if isinstance(result, Coroutine):  # not asyncio.iscoroutine: on 3.11 a generator is one
-        return await result
-    return result

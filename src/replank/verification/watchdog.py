@@ -41,7 +41,7 @@ class Overrun(BaseException):
 
 
 class _Round:
-    """From the first user's entry to the last one's exit: one thread and its side of the handshake."""
+    """From the first user's entry to the last one's exit: one thread, its side of the handshake."""
 
     def __init__(self) -> None:
         self.firing = False
@@ -65,7 +65,7 @@ class Watchdog:
         self._users = 0
         self._round = _Round()
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> Self:
         self._users += 1
         if self._users == 1:
             self._target = threading.get_ident()

@@ -10,8 +10,7 @@ from replank.report import Outcome, ReloadReport
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.traffic.calls import Chain, live_chain
 from replank.traffic.gate import Gate, Lane
-
-from ..traffic.parts import call, open_gate, start, turns
+from tests.unit.traffic.parts import call, open_gate, start, turns
 
 REPORT = ReloadReport(id="1", outcome=Outcome.COMMITTED, modules=())
 

@@ -79,11 +79,11 @@ async def test_a_chain_is_awaited_while_one_of_its_lanes_is_drained(lane):
     other = Lane(Gate("other"), 1)
     chain = Chain(lane, "deposit")
     chain.touch(other)
-    assert not chain.awaited
+    assert chain.awaited is False
     other.on_empty = lambda: None
-    assert chain.awaited
+    assert chain.awaited is True
     other.on_empty = None
-    assert not chain.awaited
+    assert chain.awaited is False
 
 
 async def test_the_last_chain_to_leave_tells_the_drain(lane):

@@ -27,7 +27,7 @@ async def test_a_call_through_an_open_gate_runs_and_is_counted():
 
 
 async def test_a_call_is_in_flight_until_it_ends_also_when_it_raises():
-    step, method = held()
+    step, _ = held()
 
     async def failing():
         await step()

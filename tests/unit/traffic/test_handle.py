@@ -63,7 +63,7 @@ async def test_a_call_that_is_gone_is_unknown_and_one_that_is_new_is_found():
 
 
 async def test_a_handle_that_serves_nothing_yet_says_so():
-    _, gate, inbox = make_handle()
+    _, _, inbox = make_handle()
     with pytest.raises(UnknownCall, match="no calls at all"):
         Handle("ledger", inbox).echo  # noqa: B018
 

@@ -8,8 +8,7 @@ from replank.definition import Check
 from replank.errors import CheckError, PhaseTimeout
 from replank.verification.checks import run_checks
 from replank.verification.watchdog import Watchdog
-
-from ..traffic.parts import start, turns
+from tests.unit.traffic.parts import start, turns
 
 
 async def run(methods, *, where="rehearsal", limit_s=30.0, **when):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import signal
@@ -13,8 +14,7 @@ import pytest
 from replank.errors import PhaseTimeout
 from replank.verification import watchdog as watchdog_module
 from replank.verification.watchdog import Overrun, Watchdog
-
-from ..traffic.parts import start, turns
+from tests.unit.traffic.parts import start, turns
 
 SHORT = 0.02
 LONG = 30.0
@@ -89,7 +89,7 @@ def swallows_in_a_loop():
         try:
             pass
         except BaseException:
-            pass
+            continue
 
 
 def swallows_around_a_loop():
@@ -98,7 +98,7 @@ def swallows_around_a_loop():
             while True:
                 pass
         except BaseException:
-            pass
+            continue
 
 
 def swallows_around_a_sleep():
@@ -113,8 +113,8 @@ def swallows_around_a_long_sleep():
     while True:
         try:
             time.sleep(3600)
-        except:
-            pass
+        except:  # noqa: E722 - as people write it
+            continue
 
 
 def swallows_deep_in_its_calls():
@@ -200,10 +200,8 @@ def test_no_overrun_is_astray_when_the_guarded_code_swallows_everything(monkeypa
 
     with Watchdog() as watchdog:
         for _ in range(300):
-            try:
+            with contextlib.suppress(PhaseTimeout):
                 watchdog.guard(lambda: swallows(0.001), 0.0004, "x")
-            except PhaseTimeout:
-                pass
             for _ in range(50):
                 pass
 
@@ -213,10 +211,8 @@ def test_watchdogs_that_come_and_go_disturb_nothing(monkeypatch):
     watchdog = Watchdog()
     for _ in range(100):
         with watchdog:
-            try:
+            with contextlib.suppress(PhaseTimeout):
                 watchdog.guard(lambda: spin(0.0006), 0.0004, "x")
-            except PhaseTimeout:
-                pass
         spin(0.0001)
 
 

@@ -1,0 +1,445 @@
+"""One seed is one run of a whole host: its modules, callers, senders, reloads, faults and crashes.
+
+`run(seed)` raises `Broken` at the first step after which something does not hold that always must.
+The rules are in `rules.py`; what clients did is checked as a history at the end of each life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from replank.config import Config, ModuleConfig, ReloadConfig
+from replank.coordinator import candidates, prepare
+from replank.coordinator.coordinator import ReloadCoordinator
+from replank.errors import HostStopped, JournalError, Overloaded, ReplankError, UnknownCall
+from replank.host import Host
+from replank.scheduling.scheduler import ReloadScheduler
+from replank.testing.history import History, Kind, Operation, Reloaded, Sent
+from replank.testing.journal import MemoryJournal
+from replank.testing.simulation import SimulatedLoop, bury, virtual_clocks
+from replank.traffic.calls import chain_var
+from replank.traffic.gate import Gate
+from tests.simulation import parts, rules
+from tests.simulation.parts import Disk, FakeVersion, Life
+from tests.simulation.rules import Broken, must
+
+NAMES = ("a", "b", "c")
+REGISTERS = ("x", "y")
+
+
+class Crashed(Exception):  # noqa: N818
+    """The process was killed."""
+
+
+class Fault(Exception):  # noqa: N818
+    """What a version raises."""
+
+
+@dataclass(eq=False, slots=True)
+class Op:
+    """One call of a client, from its invocation to its answer."""
+
+    number: int
+    process: str
+    module: str
+    call: str
+    key: str = ""
+    argument: Any = None
+    arrival: int = 0
+    runs: int = 0
+    nested: bool = False
+    seen: list[tuple[str, int]] = field(default_factory=list)
+    outlived: bool = False
+    invoked_at: float = 0.0
+    returned_at: float | None = None
+    answer: Any = None
+    end: str = "open"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a seed makes of a run."""
+
+    names: tuple[str, ...]
+    tied: bool
+    policies: dict[str, str]
+    durable: dict[str, bool]
+    persist: dict[str, str]
+    waiting_max: int
+    messages_max: int
+    callers: int
+    senders: int
+    reloads: int
+    crash_at: int | None
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> Plan:
+        chance = rng.random
+        names = NAMES[: rng.choice((1, 1, 2, 2, 3))]
+        pick = rng.choice
+        return cls(
+            names=names,
+            tied=chance() < 0.6,
+            policies={n: pick(("abort", "abort", "cancel", "detach")) for n in names},
+            durable={n: chance() < 0.15 for n in names},
+            persist={n: pick(("stop", "stop", "commit", "interval")) for n in names},
+            waiting_max=pick((2, 50, 50)),
+            messages_max=pick((1, 3, 100)),
+            callers=pick((1, 2, 3)) + len(names) - 1,
+            senders=pick((0, 1, 2)),
+            reloads=pick((1, 1, 2, 3)),
+            crash_at=rng.randrange(30, 600) if chance() < 0.12 else None,
+        )
+
+
+class SimHost(Host):
+    """A real host over simulated parts."""
+
+    def __init__(self, world: World, config: Config) -> None:
+        super().__init__(config=config)
+        world.host = self
+        disk, life, pause = world.disk, world.life, world.loop.pause
+        self._routes = parts.FaultyRoutes()
+        self._routes.before_assign = world.before_assign
+        self._lock = parts.FakeLock()
+        self._journal = MemoryJournal(disk.journal, hook=world.journal_hook)
+        self._keeper = parts.FakeKeeper(disk, life, pause)
+        self._keeper.on_freeze = world.note_save
+        self._port = parts.SlowPort(disk.port, life, pause)
+        self._workshop.store = parts.FakeStore(disk, world.suffer_now)
+        self._workshop.loader = world
+        self._workshop.probe = parts.FakeProbe(disk, world.suffer)
+        self._workshop.watchdog = parts.FakeWatchdog()
+        self._workshop.next_generation = self._journal.next_generation
+        self._coordinator = ReloadCoordinator(
+            self._routes, self._workshop, self._journal, self.bus, self.config
+        )
+        self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+
+    def _transaction(self, targets: Any, reason: str) -> Any:
+        tx = super()._transaction(targets, reason)
+        self._workshop.loader.transactions.append(tx)
+        return tx
+
+
+class Code:
+    """One loaded generation: what its methods do is told to the world."""
+
+    def __init__(self, world: World, version: FakeVersion, number: int, lane: Any) -> None:
+        self.world = world
+        self.version = version
+        self.number = number
+        self.lane = lane
+        self.module = parts.types.SimpleNamespace(code=self)
+        self.private_name = f"{version.name}@{number}"
+        self.chance = world.loop.random.random
+        self.running = 0
+        self.ticking = 0
+
+    def enter(self, op: Op) -> None:
+        self.world.entered(self, op)
+
+    def look(self, op: Op) -> None:
+        self.world.looked(self, op)
+
+    async def work(self, op: Op) -> None:
+        self.world.entered(self, op)
+        await self.rest(op)
+
+    async def rest(self, op: Op | None) -> None:
+        if self.chance() < 0.5:
+            self.running += 1
+            try:
+                await self.world.loop.pause()
+            finally:
+                self.running -= 1
+        if op is not None:
+            self.world.looked(self, op)
+
+    async def handle(self, sender: int, number: int) -> None:
+        self.world.handles(self, sender, number)
+        await self.rest(None)
+
+    async def tick(self) -> None:
+        must(self.ticking == 0, f"two timers tick in {self.private_name}")
+        rules.must_serve(self, "a timer ticks")
+        self.ticking += 1
+        try:
+            await self.world.loop.pause()
+        finally:
+            self.ticking -= 1
+
+    async def pump(self) -> None:
+        pumps = self.world.pumps
+        pumps[self.version.name] += 1
+        try:
+            must(pumps[self.version.name] == 1, f"two tasks of {self.version.name} run")
+            await asyncio.Event().wait()
+        finally:
+            pumps[self.version.name] -= 1
+
+    async def meet(self, place: str) -> None:
+        await self.world.suffer(self.version, place)
+
+    def meet_now(self, place: str) -> None:
+        self.world.suffer_now(self.version, place)
+
+    def ask_for_reload(self) -> Any:
+        return self.world.ask({self.version.name: self.world.new_version(self.version.name)})
+
+    def unload(self) -> None:
+        self.module = None
+
+
+class World:
+    """One life of the simulated process.
+
+    Args:
+        seed: Of the run.
+        plan: What the seed made of it.
+        disk: What earlier lives have left.
+        life: How many lives there were before.
+    """
+
+    def __init__(self, seed: int, plan: Plan, disk: Disk, life: int) -> None:
+        self.plan = plan
+        self.disk = disk
+        self.life = Life()
+        self.lives = life
+        self.loop = SimulatedLoop(seed * 10 + life, steps_max=60_000)
+        self.rng = self.loop.random
+        self.host: SimHost
+        self.transactions: list[Any] = []
+        self.codes: dict[str, list[Code]] = defaultdict(list)
+        self.pumps: dict[str, int] = defaultdict(int)
+        self.ops: list[Op] = []
+        self.arrived: dict[str, int] = defaultdict(int)
+        self.started: dict[str, int] = defaultdict(int)
+        self.history: dict[str, History] = {name: History() for name in plan.names}
+        self.tickets: list[Any] = []
+        self.cancelled: set[str] = set()
+        self.journal_faults: dict[str, str] = {}
+        self.stopping = False
+        self.numbers: dict[str, int] = defaultdict(int)
+
+    # -- what the fakes ask -------------------------------------------------------------------
+
+    def load(self, version: Any, name: str, number: int, **names: Any) -> Code:
+        """Be the loader."""
+        fake = self.disk.versions[version.digest]
+        self.suffer_now(fake, "load")
+        code = Code(self, fake, number, names["runtime_names"]["__replank_lane__"])
+        self.codes[name].append(code)
+        return code
+
+    def read(self, pymodule: Any, name: str) -> Any:
+        """Be `read_definition`."""
+        below = NAMES[NAMES.index(name) - 1] if name != "a" and self.plan.tied else ""
+        return _DEFINITIONS.get(name, below, pymodule.code.version.number)
+
+    def suffer_now(self, version: FakeVersion, place: str) -> None:
+        """Meet a fault where nothing can wait."""
+        kind = version.faults.get(place)
+        if kind is None or self.life.dead:
+            return
+        if kind == "crash":
+            self.life.dead = True
+        elif kind == "cancel":
+            self.cancel(version.name)
+        elif kind == "exit":
+            raise SystemExit(3)
+        elif kind == "own cancel":
+            raise asyncio.CancelledError
+        else:
+            raise Fault(place)
+
+    async def suffer(self, version: FakeVersion, place: str) -> None:
+        """Meet a fault, or only take some time."""
+        kind = version.faults.get(place)
+        if self.rng.random() < 0.5:
+            await self.loop.pause()
+        if kind in ("hang", "stubborn"):
+            for _ in range(1 if kind == "hang" else 5):
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    if kind == "hang":
+                        raise
+        elif kind is not None:
+            self.suffer_now(version, place)
+            await self.loop.pause()
+
+    def before_assign(self, generations: Any) -> None:
+        for tx in self.transactions:
+            if tx.course.at >= 0 and tx.phase == "swap" and tx.names == tuple(sorted(generations)):
+                for one in tx.each():
+                    if generations[one.name] is one.candidate:
+                        one.candidate.code.meet_now("swap")
+
+    def journal_hook(self, what: str) -> None:
+        if self.life.dead:
+            raise JournalError("the process is dead")
+        kind = self.journal_faults.pop(what, None)
+        if kind == "crash":
+            self.life.dead = True
+            raise JournalError("the process is dead")
+        if kind == "raise":
+            raise JournalError(f"no space left ({what})")
+        if kind == "cancel":
+            for tx in self.transactions:
+                self.cancel(tx.names[0])
+
+    def cancel(self, module: str) -> None:
+        """Cancel the running reload of a module."""
+        for task in self.host._scheduler._tasks:
+            if f"'{module}'" in task.get_name():
+                self.cancelled.add(module)
+                task.cancel()
+
+    def note_save(self, module: str, values: dict[str, Any]) -> None:
+        """Take a copy for the disk as one read of all keys."""
+        self.must_rest(module)
+        now = self.loop.time()
+        for kind, names in (("registers", REGISTERS), ("counters", ("n",))):
+            for key in names:
+                op = Operation("saver", f"{module}.{key}", Kind.READ, None)
+                value = values[kind].get(key, 0)
+                self.history[module].operations.append(_answered(op, value, now, now))
+
+    def must_rest(self, module: str) -> None:
+        for code in self.codes[module]:
+            if code.lane is self.host._routes.slot(module).gate.lane:
+                must(code.running == 0, f"{module} is saved while a call runs in it")
+
+    def must_be_quiet(self, old: Any, drained: Any) -> None:
+        """Be asked by what touches live state in the pause."""
+        must(old.definition.name in drained.modules, "the proof is of other modules")
+        if not drained.detached:
+            must(old.code.running == 0, f"a call runs in the drained {old.label}")
+
+    # -- what runs in modules tells -----------------------------------------------------------
+
+    def entered(self, code: Code, op: Op) -> None:
+        name = code.version.name
+        if name == op.module and not op.nested:
+            op.runs += 1
+            op.nested = True
+            must(op.runs == 1, f"call {op.number} runs twice")
+            must(op.end == "open", f"call {op.number} runs after its caller had given up")
+            must(
+                op.arrival > self.started[name],
+                f"call {op.number} of {name} was overtaken by one that came later",
+            )
+            self.started[name] = op.arrival
+        else:
+            must(op.call == "visit", f"call {op.number} runs twice")
+        self.looked(code, op)
+
+    def looked(self, code: Code, op: Op) -> None:
+        """Note that a step of a call runs in a generation."""
+        state = code.lane.state
+        must(state != "quiet", f"call {op.number} runs in the quiet {code.private_name}")
+        must(state != "prepared", f"call {op.number} runs in the candidate {code.private_name}")
+        if state == "retired":
+            detached = self.plan.policies[code.version.name] == "detach"
+            must(detached, f"call {op.number} runs in the retired {code.private_name}")
+            op.outlived = True
+        if op.call != "add_inline":
+            chain = chain_var.get()
+            must(chain is not None and chain in code.lane.chains, f"{op.number} is not in flight")
+        if (code.version.name, code.number) not in op.seen:
+            op.seen.append((code.version.name, code.number))
+
+    def handles(self, code: Code, sender: int, number: int) -> None:
+        """Note that a message is handled."""
+        rules.must_serve(code, f"message {number} of {sender} is handled")
+        name = code.version.name
+        self.history[name].handled.append((str(sender), number))
+
+    # -- reloads ------------------------------------------------------------------------------
+
+    def new_version(self, name: str, faults: dict[str, str] | None = None) -> FakeVersion:
+        number = 1 + max(v.number for v in self.disk.versions.values() if v.name == name)
+        return self.add_version(FakeVersion(name, number, faults or {}))
+
+    def add_version(self, version: FakeVersion) -> FakeVersion:
+        self.disk.versions[version.digest] = self.disk.versions[str(version.path)] = version
+        return version
+
+    def ask(self, versions: dict[str, FakeVersion]) -> Any:
+        ticket = self.host.reload({name: one.path for name, one in versions.items()})
+        self.tickets.append(ticket)
+        return ticket
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def config(self) -> Config:
+        plan = self.plan
+        return Config(
+            stop_timeout_s=0.3,
+            modules={
+                name: ModuleConfig(
+                    source=f"/simulated/{name}/0.py",
+                    drain_policy=plan.policies[name],  # type: ignore[arg-type]
+                    max_waiting=plan.waiting_max,
+                    max_messages=plan.messages_max,
+                    durable=plan.durable[name],
+                    persist=plan.persist[name],  # type: ignore[arg-type]
+                    persist_interval_s=0.1,
+                )
+                for name in plan.names
+            },
+            reload=_TIMEOUTS,
+        )
+
+    def on_step(self) -> None:
+        if self.life.dead or (self.plan.crash_at == self.loop.steps and not self.lives):
+            self.life.dead = True
+            raise Crashed
+        rules.check_step(self)
+
+
+_DEFINITIONS = parts.Definitions()
+_TIMEOUTS = ReloadConfig(
+    probe=False,
+    max_pause_s=100.0,
+    probation_s=0.0,
+    **dict.fromkeys(
+        (
+            f"{name}_timeout_s"
+            for name in (
+                *("prepare", "drain", "snapshot", "migrate", "swap", "restore"),
+                *("verify", "commit", "window", "probe"),
+            )
+        ),
+        0.3,
+    ),
+)
+
+
+def _answered(op: Operation, answer: Any, began: float, ended: float | None) -> Operation:
+    return Operation(
+        op.process, op.key, op.kind, op.argument, answer, began, ended, op.seen
+    )
+
+
+@contextlib.contextmanager
+def simulated() -> Iterator[None]:
+    """Put the fakes in their places; outermost, around many runs, it costs nothing per run."""
+    with (
+        virtual_clocks(lambda: 0.0),
+        mock.patch.object(prepare, "read_definition", _read_definition),
+        mock.patch.object(candidates, "make_transfer", parts.make_fake_transfer),
+    ):
+        yield
+
+
+def _read_definition(pymodule: Any, name: str) -> Any:
+    return pymodule.code.world.read(pymodule, name)
