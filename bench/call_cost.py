@@ -25,6 +25,7 @@ from replank.code.loader import Loader
 from replank.code.store import VersionStore
 from replank.traffic.calls import chain_var as real_chain_var
 from replank.traffic.gate import Gate, Lane, LaneState
+from replank.traffic.leaf import LeafPass
 
 ROUNDS = 7
 CALLS = 40_000
@@ -96,8 +97,9 @@ class StubLane:
 chain_var: contextvars.ContextVar = contextvars.ContextVar("chain", default=None)
 
 
-def real_lane() -> Lane:
+def real_lane(*, leaf: bool) -> Lane:
     lane = Lane(Gate("bench_module"), 1)
+    lane.leaf = LeafPass(lane) if leaf else None
     lane.open, lane.state = True, LaneState.OPEN
     return lane
 
@@ -147,7 +149,11 @@ def main() -> None:
         source = Path(folder) / "bench_module.py"
         source.write_text(SOURCE)
         version = VersionStore(Path(folder) / "versions").put(source)
-        lanes = {"stub": (StubLane(), chain_var.get), "real": (real_lane(), real_chain_var.get)}
+        lanes = {
+            "stub": (StubLane(), chain_var.get),
+            "calls no other module": (real_lane(leaf=True), real_chain_var.get),
+            "calls other modules": (real_lane(leaf=False), real_chain_var.get),
+        }
         for number, (kind, (lane, chain)) in enumerate(lanes.items()):
             names = {"__replank_lane__": lane, "__replank_chain__": chain}
             loaded = Loader().load(version, "bench_module", number, runtime_names=names)

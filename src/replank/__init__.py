@@ -24,7 +24,7 @@ from replank.migration.steps import (
     split,
     step,
 )
-from replank.module import Carry, Module, State, Uses, check, every, query, uses
+from replank.module import Carry, Module, State, Uses, check, every, invariant, query, uses
 from replank.record import Record
 from replank.table import Table
 
@@ -76,6 +76,7 @@ __all__ = [
     "each",
     "every",
     "flatten",
+    "invariant",
     "merge",
     "move",
     "nest",

@@ -1,8 +1,7 @@
-"""Both shapes of a module, a class and a plain file, read into one definition.
+"""What a module is, whichever of the two shapes its author chose, and what it offers.
 
-A file that defines one subclass of `Module` is a class module. A file without any is a plain
-module: its public functions are calls, and the variables named in `STATE`, or annotated
-`State[...]`, are its state.
+`reading.py` makes a `Definition` of a loaded module; `describe_definition` makes of it the
+contract: plain values that two versions can be compared by.
 """
 
 from __future__ import annotations
@@ -13,18 +12,14 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal
 
 from replank.errors import DefinitionError
-from replank.module import Carry, Module, State, Uses, UsesMark, When
-from replank.schema import Schema, read_schema
-
-HOOKS = frozenset({"on_start", "on_stop"})
-_MIGRATION = re.compile(r"migrate_\d+_\d+$")
-_RESERVED = frozenset({"host", "spawn", "migrations"})
-_HANDLE_NAMES = frozenset({"send", "blocking"})
+from replank.hints import is_private, read_form, record_fields
+from replank.module import Carry, Module, When
+from replank.schema import Schema
 
 
 class CallKind(enum.StrEnum):
@@ -90,6 +85,8 @@ class Definition:
     timers: tuple[Timer, ...]
     uses: tuple[Use, ...]
     migrations: tuple[Any, ...]
+    invariants: tuple[str, ...] = ()
+    """Names of the functions whose answer a reload must not change."""
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """`migrate_1_2` and the like, by name."""
     doc: str = ""
@@ -122,29 +119,6 @@ class Definition:
             yield name, _own_copy(value)
 
 
-def read_definition(pymodule: types.ModuleType, name: str) -> Definition:
-    """Read a loaded Python module into a definition.
-
-    Args:
-        pymodule: The module or package, already executed.
-        name: The module's name in the host.
-
-    Raises:
-        DefinitionError: It holds no module or two, or an annotation cannot be read.
-    """
-    owners = _module_classes(pymodule)
-    if len(owners) > 1:
-        raise DefinitionError(
-            "the file holds more than one module",
-            module=name,
-            found=", ".join(f"class {owner.__name__}" for owner in owners),
-            expected="exactly one subclass of Module",
-            do="move each into a file of its own, or mark bases with `abstract = True`",
-            location=_location(owners[1]),
-        )
-    return _read_class(owners[0], name) if owners else _read_file(pymodule, name)
-
-
 def describe_definition(definition: Definition) -> dict[str, Any]:
     """Return what a module offers as JSON-able values: the contract that versions are compared by.
 
@@ -158,7 +132,9 @@ def describe_definition(definition: Definition) -> dict[str, Any]:
         "schema": definition.schema.to_dict(),
         "carried": list(definition.carried),
         "calls": {name: _describe_call(call) for name, call in definition.calls.items()},
+        "types": _describe_types(definition.calls.values()),
         "checks": {check.name: check.when for check in definition.checks},
+        "invariants": list(definition.invariants),
         "timers": {timer.name: timer.period_s for timer in definition.timers},
         "uses": {use.module: use.versions for use in definition.uses},
         "doc": definition.doc,
@@ -175,14 +151,45 @@ def _describe_call(call: Call) -> dict[str, Any]:
                 "kind": parameter.kind.name.lower(),
                 "type": _type_text(call.hints.get(parameter.name, parameter.annotation)),
                 "required": parameter.default is inspect.Parameter.empty,
-                "default": ""
-                if parameter.default is inspect.Parameter.empty
-                else repr(parameter.default)[:200],
+                "default": _default_text(parameter.default),
             }
             for parameter in call.signature.parameters.values()
         ],
         "returns": _type_text(call.hints.get("return", inspect.Signature.empty)),
     }
+
+
+def _describe_types(calls: Iterable[Call]) -> dict[str, dict[str, Any]]:
+    """Describe the module's own types that its calls take or answer with, by qualified name."""
+    found: dict[str, dict[str, Any]] = {}
+    waiting = [hint for call in calls for hint in call.hints.values()]
+    while waiting:
+        form = read_form(waiting.pop())
+        waiting += form.args
+        if not isinstance(form.cls, type) or not is_private(form.cls.__module__):
+            continue
+        name = form.cls.__qualname__
+        if name in found:
+            continue
+        own = [base.__qualname__ for base in form.cls.__mro__[1:] if is_private(base.__module__)]
+        found[name] = {"kind": form.kind, "bases": own}
+        if form.kind == "record":
+            fields = record_fields(form.cls)
+            waiting += [one.hint for one in fields]
+            found[name]["fields"] = [
+                {"name": one.name, "type": _type_text(one.hint), "required": one.required}
+                for one in fields
+            ]
+        elif issubclass(form.cls, enum.Enum):
+            found[name]["members"] = sorted(form.cls.__members__)
+    return found
+
+
+def _default_text(default: Any) -> str:
+    if default is inspect.Parameter.empty:
+        return ""
+    # Where an object lies in memory is no difference between two versions.
+    return _without_private_names(re.sub(r" at 0x[0-9a-f]+", "", repr(default)))[:200]
 
 
 def _type_text(annotation: Any) -> str:
@@ -194,6 +201,10 @@ def _type_text(annotation: Any) -> str:
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation.__qualname__
     text = annotation if isinstance(annotation, str) else repr(annotation)
+    return _without_private_names(text)
+
+
+def _without_private_names(text: str) -> str:
     return re.sub(r"\b[\w.]+@\d+(\.\w+)*\.|\btyping\.", "", text)
 
 
@@ -205,300 +216,27 @@ def _own_copy(value: Any) -> Any:
         return value.default
     if type(value) in (list, dict, set, bytearray):
         return type(value)(value)
-    if isinstance(value, _Factory):
+    if isinstance(value, Factory):
         return value.make()
     return value
 
 
 @dataclass(frozen=True, slots=True)
-class _Factory:
+class Factory:
     """The default of a container field without one: a new empty container for each instance."""
 
     make: Callable[[], Any]
 
 
-def _module_classes(pymodule: types.ModuleType) -> list[type[Module]]:
-    """Return the module classes that this file or package defines, abstract ones left out."""
-    root = pymodule.__name__.partition(".")[0]
-    found = [
-        value
-        for value in vars(pymodule).values()
-        if isinstance(value, type)
-        and issubclass(value, Module)
-        and value is not Module
-        and value.__module__.partition(".")[0] == root
-        and not value.__dict__.get("abstract", False)
-    ]
-    unique = list(dict.fromkeys(found))
-    # A base of another candidate in the same file is a helper, not a second module.
-    return [one for one in unique if not any(one is not o and issubclass(o, one) for o in unique)]
+NO_VALUE: Final = object()
+"""The type of a field has no empty value, and its author gave none."""
 
 
-def _location(thing: Any) -> str | None:
-    try:
-        lines = inspect.getsourcelines(thing)[1]
-        file = inspect.getsourcefile(thing) or ""
-    except (OSError, TypeError):
-        return None
-    return f"{file.rpartition('/')[2]}:{lines}"
-
-
-def _hints_of(thing: Any, name: str) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(thing, include_extras=True)
-    except Exception as error:
-        raise DefinitionError(
-            f"the annotations of {getattr(thing, '__qualname__', thing)} cannot be read: {error}",
-            module=name,
-            found=f"{type(error).__name__}: {error}",
-            expected="annotations whose names exist when the module is loaded",
-            do="import the named types at run time, not only under TYPE_CHECKING",
-            location=_location(thing),
-        ) from error
-
-
-def _refuse_reserved(owner: type[Module], name: str) -> None:
-    """Refuse what would silently hide the runtime's own attributes, and not be state or a call."""
-    for key in ("host", "spawn"):
-        hinted = any(key in vars(one).get("__annotations__", {}) for one in owner.__mro__)
-        if hinted or inspect.getattr_static(owner, key) is not inspect.getattr_static(Module, key):
-            raise DefinitionError(
-                f"{key} is the runtime's own name",
-                module=name,
-                found=f"{owner.__name__}.{key}",
-                expected=f"self.{key} as every module has it",
-                do="rename it",
-                location=_location(owner),
-            )
-
-
-def _read_class(owner: type[Module], name: str) -> Definition:
-    _refuse_reserved(owner, name)
-    hints = {
-        key: hint
-        for key, hint in _hints_of(owner, name).items()
-        if typing.get_origin(hint) is not typing.ClassVar
-        and hint is not typing.ClassVar
-        and not key.startswith("_replank")
-        and key not in _RESERVED
-    }
-    values = {key: getattr(owner, key) for key in hints if hasattr(owner, key)}
-    members = [
-        (key, getattr(owner, key), inspect.getattr_static(owner, key))
-        for key in dir(owner)
-        if not key.startswith("_") and key not in _RESERVED and key not in hints
-    ]
-    functions = {key: value for key, value, _ in members if callable(value)}
-    return _assemble(
-        name=name,
-        label=owner.__replank_label__,
-        shape="class",
-        owner=owner,
-        version=owner.__replank_schema__,
-        hints=hints,
-        values=values,
-        functions={
-            key: cast("Callable[..., Any]", value)
-            for key, value, static in members
-            if inspect.isroutine(value)
-            and not isinstance(static, property)
-            and not (key in HOOKS and getattr(Module, key) is value)
-        },
-        migrations=_migrations(owner.migrations, name),
-        migrate={k: v for k, v in functions.items() if _MIGRATION.fullmatch(k)},
-        doc=inspect.cleandoc(owner.__doc__ or "") if owner.__doc__ != Module.__doc__ else "",
-    )
-
-
-def _read_file(pymodule: types.ModuleType, name: str) -> Definition:
-    space = vars(pymodule)
-    root = pymodule.__name__.partition(".")[0]
-    hints, values = _file_state(pymodule, name)
-    functions: dict[str, Callable[..., Any]] = {
-        key: value
-        for key, value in space.items()
-        if not key.startswith("_")
-        and key not in hints
-        and inspect.isroutine(value)
-        and str(getattr(value, "__module__", "")).partition(".")[0] == root
-    }
-    migrate = {key: value for key, value in functions.items() if _MIGRATION.fullmatch(key)}
-    calls = [k for k in functions if k not in HOOKS and k not in migrate]
-    if not calls and not hints:
-        raise DefinitionError(
-            "the file holds no module",
-            module=name,
-            found="no subclass of Module, no public function and no STATE",
-            expected="one class that derives from replank.Module, or public functions",
-            do="define one; the tutorial shows both shapes",
-            location=f"{(pymodule.__file__ or name).rpartition('/')[2]}:1",
-        )
-    return _assemble(
-        name=name,
-        label=str(space.get("VERSION", space.get("__version__", "0"))),
-        shape="file",
-        owner=None,
-        version=_file_schema_number(space, name, migrate),
-        hints=hints,
-        values=values,
-        functions=functions,
-        migrations=_migrations(space.get("MIGRATIONS", ()), name),
-        migrate=migrate,
-        doc=inspect.cleandoc(pymodule.__doc__ or ""),
-    )
-
-
-def _migrations(declared: Any, name: str) -> tuple[Any, ...]:
-    if isinstance(declared, list | tuple):
-        return tuple(declared)
-    raise DefinitionError(
-        "migrations must be a list of steps",
-        module=name,
-        found=repr(declared)[:100],
-        expected='such as [step(1, 2, add("hits", default=0))]',
-        do="put it into square brackets",
-    )
-
-
-def _file_schema_number(
-    space: Mapping[str, Any], name: str, migrate: Mapping[str, Callable[..., Any]]
-) -> int:
-    """A plain file's schema number: `SCHEMA = 2`, else the highest that a migration leads to."""
-    declared = space.get("SCHEMA")
-    if declared is None:
-        return max((int(key.rpartition("_")[2]) for key in migrate), default=1)
-    if not isinstance(declared, int) or isinstance(declared, bool) or declared < 1:
-        raise DefinitionError(
-            "SCHEMA must be a whole number from 1", module=name, found=repr(declared)
-        )
-    return declared
-
-
-def _file_state(pymodule: types.ModuleType, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return hints and values of a plain file's state: STATE, `State[...]`, Carry and Uses."""
-    space = vars(pymodule)
-    annotated = _hints_of(pymodule, name)
-    declared = space.get("STATE", ())
-    if not isinstance(declared, tuple | list | set | frozenset) or not all(
-        isinstance(one, str) for one in declared
-    ):
-        raise DefinitionError(
-            "STATE must be a tuple of names",
-            module=name,
-            found=repr(declared)[:100],
-            expected='such as STATE = ("sessions", "hits")',
-        )
-    hints: dict[str, Any] = {}
-    for key in declared:
-        if key not in space:
-            raise DefinitionError(
-                f"STATE names {key!r}, which the file does not define",
-                module=name,
-                expected=f"a module-level variable {key}",
-                do=f"define {key}, or take it out of STATE",
-            )
-        hints[key] = _unwrap(annotated.get(key, _observed(space[key])))
-    for key, hint in annotated.items():
-        if typing.get_origin(hint) in (State, Carry, Uses) or hint in (State, Carry, Uses):
-            hints[key] = _unwrap(hint)
-    for key, value in space.items():
-        if isinstance(value, UsesMark):
-            hints.setdefault(key, Uses)
-    return hints, {key: space[key] for key in hints if key in space}
-
-
-def _unwrap(hint: Any) -> Any:
-    if typing.get_origin(hint) is State:
-        return typing.get_args(hint)[0]
-    return Any if hint is State else hint
-
-
-def _observed(value: Any) -> Any:
-    """The hint of an unannotated variable: its value's own type, `Any` for None."""
-    return Any if value is None else type(value)
-
-
-def _assemble(
-    *,
-    name: str,
-    label: str,
-    shape: Literal["class", "file"],
-    owner: type[Module] | None,
-    version: int,
-    hints: dict[str, Any],
-    values: dict[str, Any],
-    functions: dict[str, Callable[..., Any]],
-    migrations: tuple[Any, ...],
-    migrate: dict[str, Callable[..., Any]],
-    doc: str,
-) -> Definition:
-    """Sort hints into state and uses, functions into calls, checks, timers and hooks."""
-    uses = tuple(_read_uses(hints, values, name))
-    used = {use.field for use in uses}
-    state = {key: hint for key, hint in hints.items() if key not in used}
-    defaults = {
-        key: values[key] if key in values else _default_for(hint) for key, hint in state.items()
-    }
-    given = {
-        key: (value.make() if isinstance(value, _Factory) else value)
-        for key, value in defaults.items()
-        if value is not _NONE
-    }
-    schema, carried = read_schema(state, given, version=version, where=name)
-    calls: dict[str, Call] = {}
-    checks: list[Check] = []
-    timers: list[Timer] = []
-    for key, function in functions.items():
-        when = getattr(function, "__replank_check__", None)
-        period = getattr(function, "__replank_every__", None)
-        if when is None and shape == "file" and key.startswith("check_"):
-            when = "both"
-        if when is not None:
-            checks.append(Check(key, cast("When", when)))
-        elif period is not None:
-            timers.append(Timer(key, period))
-        elif key in _HANDLE_NAMES:
-            raise DefinitionError(
-                f"a call cannot be named {key}",
-                module=name,
-                found=f"def {key}",
-                expected=f"another name: handles use {key} themselves",
-                do="rename it, or begin its name with an underscore if it is no call",
-                location=_location(function),
-            )
-        elif key not in HOOKS and not _MIGRATION.fullmatch(key):
-            # A class or static method's signature has no self to take off.
-            takes_self = owner is not None and not isinstance(
-                inspect.getattr_static(owner, key), classmethod | staticmethod
-            )
-            calls[key] = _read_call(key, function, name, bound=takes_self)
-    return Definition(
-        name=name,
-        label=label,
-        shape=shape,
-        owner=owner,
-        schema=schema,
-        carried=carried,
-        hints=state,
-        defaults={key: value for key, value in defaults.items() if value is not _NONE},
-        calls=calls,
-        checks=tuple(checks),
-        timers=tuple(timers),
-        uses=uses,
-        migrations=migrations,
-        functions={**migrate, **{key: functions[key] for key in HOOKS if key in functions}},
-        doc=doc,
-    )
-
-
-_NONE = object()
-
-
-def _default_for(hint: Any) -> Any:
+def default_for(hint: Any) -> Any:
     """A state field without a default starts empty, when its type has an empty value."""
     origin = typing.get_origin(hint) or hint
     if origin is typing.Annotated:
-        return _default_for(typing.get_args(hint)[0])
+        return default_for(typing.get_args(hint)[0])
     if origin is Carry:
         return None
     if origin in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint):
@@ -507,31 +245,23 @@ def _default_for(hint: Any) -> Any:
         try:
             origin()
         except Exception:
-            return _NONE
-        return _Factory(origin)
-    return _NONE
+            return NO_VALUE
+        return Factory(origin)
+    return NO_VALUE
 
 
-def _read_uses(hints: dict[str, Any], values: dict[str, Any], name: str) -> Iterator[Use]:
-    for key, hint in hints.items():
-        origin = typing.get_origin(hint) or hint
-        mark = values.get(key)
-        if origin is not Uses and not isinstance(mark, UsesMark):
-            continue
-        if not isinstance(mark, UsesMark):
-            mark = UsesMark(key)
-        args = typing.get_args(hint) if origin is Uses else ()
-        interface = args[0] if args and isinstance(args[0], type) else None
-        if mark.module == name:
-            raise DefinitionError(
-                f"{key} uses the module itself",
-                module=name,
-                do="call its own methods on self",
-            )
-        yield Use(key, mark.module, mark.versions, interface)
+def read_call(key: str, function: Callable[..., Any], name: str, *, bound: bool) -> Call:
+    """Read one public method or function.
 
+    Args:
+        key: Its name.
+        function: The function itself, or the method as its class has it.
+        name: The module's name, for errors.
+        bound: Whether the first parameter is the module's own instance.
 
-def _read_call(key: str, function: Callable[..., Any], name: str, *, bound: bool) -> Call:
+    Raises:
+        DefinitionError: It has no signature that can be read.
+    """
     plain = inspect.unwrap(function)
     try:
         signature = inspect.signature(function)
@@ -544,7 +274,7 @@ def _read_call(key: str, function: Callable[..., Any], name: str, *, bound: bool
         signature = signature.replace(parameters=parameters[1:])
     return Call(
         name=key,
-        kind=_kind(plain),
+        kind=kind_of(plain),
         query=bool(getattr(function, "__replank_query__", False)),
         signature=signature,
         hints=_call_hints(plain),
@@ -560,9 +290,26 @@ def _call_hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _kind(function: Callable[..., Any]) -> CallKind:
+def kind_of(function: Callable[..., Any]) -> CallKind:
+    """Tell how a function is run."""
     if inspect.isasyncgenfunction(function):
         return CallKind.STREAM
     if inspect.iscoroutinefunction(function):
         return CallKind.ASYNC
     return CallKind.SYNC
+
+
+__all__ = [
+    "NO_VALUE",
+    "Call",
+    "CallKind",
+    "Check",
+    "Definition",
+    "Factory",
+    "Timer",
+    "Use",
+    "default_for",
+    "describe_definition",
+    "kind_of",
+    "read_call",
+]

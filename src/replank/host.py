@@ -16,6 +16,7 @@ from replank.code.probe import Probe
 from replank.code.store import VersionStore
 from replank.config import Config, ModuleConfig, load_config
 from replank.coordinator.coordinator import ReloadCoordinator
+from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.probation import Probation
 from replank.coordinator.recovery import Startup
@@ -49,7 +50,7 @@ from replank.verification.watchdog import Watchdog
 What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
 
 
-class Host:
+class Host(ExchangesState):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -109,6 +110,7 @@ class Host:
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] = "replank.toml") -> Self:

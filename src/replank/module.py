@@ -127,6 +127,20 @@ def check(function: Any = None, /, *, when: When = "both") -> Any:
     return mark if function is None else mark(function)
 
 
+def invariant(function: F) -> F:
+    """Mark a method whose answer a reload must not change: `sum` of all balances, say.
+
+    It looks at the state alone, changes nothing and is no coroutine. Both versions are asked at
+    the same instant: the one that serves about its state, the candidate about the migrated copy.
+    An invariant that only one of them has is not compared.
+
+    Args:
+        function: The method; what it returns is compared by value, floats to nine digits.
+    """
+    function.__replank_invariant__ = True  # type: ignore[attr-defined]
+    return function
+
+
 class Runtime:
     """What the host lends to a live module: its own host, its name, and owned tasks."""
 
@@ -235,6 +249,7 @@ __all__ = [
     "check",
     "current_runtime",
     "every",
+    "invariant",
     "query",
     "uses",
 ]

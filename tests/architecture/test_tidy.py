@@ -19,7 +19,6 @@ FILE_LINES_MAX = 400
 # need a reason in the commit that adds them.
 LONG_FUNCTIONS: dict[str, int] = {}
 LONG_FILES: dict[str, int] = {
-    "definition.py": 570,
     "host.py": 480,
     "journal/embedded.py": 420,
     "migration/operations.py": 420,

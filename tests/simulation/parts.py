@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import types
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 
 from replank.code.store import Version
 from replank.coordinator.slot import Routes
-from replank.definition import Check, Definition, Timer, Use, read_definition
+from replank.definition import Check, Definition, Timer, Use
 from replank.errors import JournalError, SnapshotError, SourceError, StoreError
 from replank.journal.memory import MemoryPort
-from replank.module import Module, uses
+from replank.module import Module
+from replank.coordinator.prepare import read_definition
 from replank.state.eager import EagerTransfer
 from replank.state.keeper import Kept
 from replank.testing.journal import MemoryDisk
@@ -105,7 +106,7 @@ class FakeModule(Module, version="1"):
     registers: dict[str, int] = {}
     counters: dict[str, int] = {}
     handled: list[list[int]] = []
-    down: Any = uses("nobody")
+    down = None
 
     code: Any = None
 
@@ -178,7 +179,7 @@ class FakeDefinition(Definition):
     """A definition whose object knows the generation that it belongs to."""
 
     def construct(self, pymodule: Any) -> Any:
-        target = super().construct(pymodule)
+        target = Definition.construct(self, pymodule)  # slots give the class a new cell
         target.code = pymodule.code
         pymodule.code.meet_now("construct")
         return target
@@ -209,10 +210,7 @@ class Definitions:
 
 def read_fake() -> Definition:
     """Read the fake module as the host reads a real one."""
-    module = types.ModuleType("fake")
-    module.FakeModule = FakeModule  # type: ignore[attr-defined]
-    FakeModule.__module__ = "fake"
-    read = read_definition(module, "fake")
+    read = read_definition(sys.modules[__name__], "fake")
     fields = {one.name: getattr(read, one.name) for one in dataclasses.fields(Definition)}
     return FakeDefinition(**fields)
 
@@ -220,9 +218,9 @@ def read_fake() -> Definition:
 class FakeStore:
     """Find versions on the simulated disk."""
 
-    def __init__(self, disk: Disk, meet: Callable[[FakeVersion, str], None]) -> None:
-        self._disk = disk
-        self._meet = meet
+    def __init__(self, world: Any) -> None:
+        self._disk: Disk = world.disk
+        self._meet: Callable[[FakeVersion, str], None] = world.suffer_now
 
     def put(self, source: Path) -> Version:
         return self._find(str(source), SourceError)
@@ -308,15 +306,15 @@ def _copied(values: dict[str, Any]) -> dict[str, Any]:
 class FakeKeeper:
     """Keep states on the simulated disk."""
 
-    def __init__(self, disk: Disk, life: Life, pause: Callable[[], Any]) -> None:
-        self._disk = disk
-        self._life = life
-        self._pause = pause
-        self.on_freeze: Callable[[str, dict[str, Any]], None] = lambda *_: None
+    def __init__(self, world: Any) -> None:
+        self._disk: Disk = world.disk
+        self._life: Life = world.life
+        self._pause: Callable[[], Any] = world.loop.pause
+        self._note: Callable[[str, dict[str, Any]], None] = world.note_save
 
     def freeze(self, module: str, holder: Any, digest: str, mark: Any) -> Any:
         values = _copied(holder.values())
-        self.on_freeze(module, values)
+        self._note(module, values)
         return module, Kept(values, mark.messages, (), mark.position)
 
     async def write(self, snapshot: Any, kind: str) -> None:
@@ -337,10 +335,10 @@ class FakeKeeper:
 class SlowPort(MemoryPort):
     """A port in memory behind a disk that takes its time."""
 
-    def __init__(self, disk: MemoryPort, life: Life, pause: Callable[[], Any]) -> None:
-        self.__dict__ = dict(disk.__dict__)  # the same streams and keys
-        self._life = life
-        self._pause = pause
+    def __init__(self, world: Any) -> None:
+        self.__dict__ = dict(world.disk.port.__dict__)  # the same streams and keys
+        self._life: Life = world.life
+        self._pause: Callable[[], Any] = world.loop.pause
 
     def open(self) -> None: ...
 
@@ -381,9 +379,9 @@ class FakeLock:
 class FakeProbe:
     """Examine by meeting the version's faults."""
 
-    def __init__(self, disk: Disk, meet: Callable[[FakeVersion, str], Any]) -> None:
-        self._disk = disk
-        self._meet = meet
+    def __init__(self, world: Any) -> None:
+        self._disk: Disk = world.disk
+        self._meet: Callable[[FakeVersion, str], Any] = world.suffer
 
     async def start(self) -> None: ...
 
@@ -397,8 +395,10 @@ class FakeProbe:
 class FaultyRoutes(Routes):
     """The real routing table, before which a fault may come."""
 
-    before_assign: Callable[[Any], None] = staticmethod(lambda _: None)  # type: ignore[assignment]
+    def __init__(self, world: Any) -> None:
+        super().__init__()
+        self._before: Callable[[Any], None] = world.before_assign
 
     def assign(self, generations: Any) -> Any:
-        self.before_assign(generations)
+        self._before(generations)
         return super().assign(generations)

@@ -12,14 +12,16 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from replank import host
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.coordinator import candidates, prepare
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.errors import HostStopped, JournalError, Overloaded, ReplankError, UnknownCall
-from replank.host import Host
+from replank.instrumentation.events import ReloadEnded, ReloadStarted
 from replank.scheduling.scheduler import ReloadScheduler
 from replank.testing.history import History, Kind, Operation, Reloaded, Sent
 from replank.testing.journal import MemoryJournal
@@ -95,37 +97,24 @@ class Plan:
             callers=pick((1, 2, 3)) + len(names) - 1,
             senders=pick((0, 1, 2)),
             reloads=pick((1, 1, 2, 3)),
-            crash_at=rng.randrange(30, 600) if chance() < 0.12 else None,
+            crash_at=rng.randrange(30, 250) if chance() < 0.12 else None,
         )
 
 
-class SimHost(Host):
+class SimHost(host.Host):
     """A real host over simulated parts."""
 
-    def __init__(self, world: World, config: Config) -> None:
-        super().__init__(config=config)
+    def __init__(self, world: World) -> None:
+        global _making
+        _making = world
+        super().__init__(config=world.config())
         world.host = self
-        disk, life, pause = world.disk, world.life, world.loop.pause
-        self._routes = parts.FaultyRoutes()
-        self._routes.before_assign = world.before_assign
-        self._lock = parts.FakeLock()
-        self._journal = MemoryJournal(disk.journal, hook=world.journal_hook)
-        self._keeper = parts.FakeKeeper(disk, life, pause)
-        self._keeper.on_freeze = world.note_save
-        self._port = parts.SlowPort(disk.port, life, pause)
-        self._workshop.store = parts.FakeStore(disk, world.suffer_now)
-        self._workshop.loader = world
-        self._workshop.probe = parts.FakeProbe(disk, world.suffer)
-        self._workshop.watchdog = parts.FakeWatchdog()
-        self._workshop.next_generation = self._journal.next_generation
-        self._coordinator = ReloadCoordinator(
-            self._routes, self._workshop, self._journal, self.bus, self.config
-        )
-        self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self.world = world
+        self.bus.subscribe(world.on_event)
 
     def _transaction(self, targets: Any, reason: str) -> Any:
         tx = super()._transaction(targets, reason)
-        self._workshop.loader.transactions.append(tx)
+        self.world.transactions[tx.id] = tx
         return tx
 
 
@@ -137,7 +126,7 @@ class Code:
         self.version = version
         self.number = number
         self.lane = lane
-        self.module = parts.types.SimpleNamespace(code=self)
+        self.module = SimpleNamespace(code=self)
         self.private_name = f"{version.name}@{number}"
         self.chance = world.loop.random.random
         self.running = 0
@@ -216,7 +205,9 @@ class World:
         self.loop = SimulatedLoop(seed * 10 + life, steps_max=60_000)
         self.rng = self.loop.random
         self.host: SimHost
-        self.transactions: list[Any] = []
+        self.transactions: dict[str, Any] = {}
+        self.active: dict[str, Any] = {}
+        self.spans: dict[str, list[float]] = {}
         self.codes: dict[str, list[Code]] = defaultdict(list)
         self.pumps: dict[str, int] = defaultdict(int)
         self.ops: list[Op] = []
@@ -277,11 +268,10 @@ class World:
             await self.loop.pause()
 
     def before_assign(self, generations: Any) -> None:
-        for tx in self.transactions:
-            if tx.course.at >= 0 and tx.phase == "swap" and tx.names == tuple(sorted(generations)):
-                for one in tx.each():
-                    if generations[one.name] is one.candidate:
-                        one.candidate.code.meet_now("swap")
+        for tx in self.active.values():
+            for one in tx.participants.values():
+                if tx.phase == "swap" and generations.get(one.name) is one.candidate:
+                    one.candidate.code.meet_now("swap")
 
     def journal_hook(self, what: str) -> None:
         if self.life.dead:
@@ -293,8 +283,17 @@ class World:
         if kind == "raise":
             raise JournalError(f"no space left ({what})")
         if kind == "cancel":
-            for tx in self.transactions:
+            for tx in list(self.active.values()):
                 self.cancel(tx.names[0])
+
+    def on_event(self, event: Any) -> None:
+        """Listen to the host."""
+        if isinstance(event, ReloadStarted):
+            self.spans[event.id] = [self.loop.time(), self.loop.time()]
+            self.active[event.id] = self.transactions[event.id]
+        elif isinstance(event, ReloadEnded):
+            self.spans[event.id][1] = self.loop.time()
+            self.active.pop(event.id)
 
     def cancel(self, module: str) -> None:
         """Cancel the running reload of a module."""
@@ -351,9 +350,8 @@ class World:
             detached = self.plan.policies[code.version.name] == "detach"
             must(detached, f"call {op.number} runs in the retired {code.private_name}")
             op.outlived = True
-        if op.call != "add_inline":
-            chain = chain_var.get()
-            must(chain is not None and chain in code.lane.chains, f"{op.number} is not in flight")
+        if op.call != "add_inline" and state != "retired":
+            must(code.lane.gate.in_flight, f"call {op.number} runs and nothing is in flight")
         if (code.version.name, code.number) not in op.seen:
             op.seen.append((code.version.name, code.number))
 
@@ -392,7 +390,7 @@ class World:
                     max_messages=plan.messages_max,
                     durable=plan.durable[name],
                     persist=plan.persist[name],  # type: ignore[arg-type]
-                    persist_interval_s=0.1,
+                    persist_interval_s=1.5,
                 )
                 for name in plan.names
             },
@@ -408,7 +406,6 @@ class World:
 
 _DEFINITIONS = parts.Definitions()
 _TIMEOUTS = ReloadConfig(
-    probe=False,
     max_pause_s=100.0,
     probation_s=0.0,
     **dict.fromkeys(
@@ -430,6 +427,22 @@ def _answered(op: Operation, answer: Any, began: float, ended: float | None) -> 
     )
 
 
+_making: World
+"""Whose host is being made: the fakes below belong to it."""
+
+_FAKES: dict[str, Any] = {
+    "DataDirLock": lambda _: parts.FakeLock(),
+    "EmbeddedPort": lambda *_, **__: parts.SlowPort(_making),
+    "Journal": lambda *_, **__: MemoryJournal(_making.disk.journal, hook=_making.journal_hook),
+    "Loader": lambda: _making,
+    "Probe": lambda: parts.FakeProbe(_making),
+    "Routes": lambda: parts.FaultyRoutes(_making),
+    "StateKeeper": lambda *_, **__: parts.FakeKeeper(_making),
+    "VersionStore": lambda _: parts.FakeStore(_making),
+    "Watchdog": parts.FakeWatchdog,
+}
+
+
 @contextlib.contextmanager
 def simulated() -> Iterator[None]:
     """Put the fakes in their places; outermost, around many runs, it costs nothing per run."""
@@ -437,6 +450,7 @@ def simulated() -> Iterator[None]:
         virtual_clocks(lambda: 0.0),
         mock.patch.object(prepare, "read_definition", _read_definition),
         mock.patch.object(candidates, "make_transfer", parts.make_fake_transfer),
+        mock.patch.multiple(host, **_FAKES),
     ):
         yield
 

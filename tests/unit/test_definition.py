@@ -11,8 +11,9 @@ import typing
 
 import pytest
 
-from replank.definition import CallKind, describe_definition, read_definition
+from replank.definition import CallKind, describe_definition
 from replank.errors import DefinitionError, ReplankError
+from replank.reading import read_definition
 
 HEAD = """
 import asyncio, dataclasses, enum, functools, typing

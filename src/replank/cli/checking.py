@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from replank.cli.known import Known, find_module
+from replank.cli.stored import SNAPSHOT_FOLDER
 from replank.code.reading import ReadModule, reading
 from replank.control.client import Client
 from replank.errors import SnapshotError, UsageError
@@ -13,7 +14,7 @@ from replank.state.format import Snapshot
 from replank.state.snapshot import read
 from replank.verification.laws import Case, LawReport, check_laws, generated_cases
 
-SNAPSHOT_FOLDER = "snapshots"
+
 
 
 def check_module(
@@ -97,4 +98,4 @@ def _case(snapshot: Snapshot, name: str) -> Case:
     return Case(snapshot.schema, snapshot.tree, name)
 
 
-__all__ = ["SNAPSHOT_FOLDER", "check_module"]
+__all__ = ["check_module"]

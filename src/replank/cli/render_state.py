@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from replank.cli.new_step import NewStep
+    from replank.cli.paths import ShownPath
+    from replank.state.exchange import ImportReport, StateReport
     from replank.verification.laws import LawReport
 
 
@@ -60,4 +63,69 @@ def render_check(report: LawReport) -> RenderableType:
         parts = [Text(f"✘ {len(report.findings)} broken: {states}", style="bold red")]
     parts += [Text(str(finding)) for finding in report.findings]
     parts += [Text(f"! {note}", style="yellow") for note in report.notes]
+    return Group(*parts)
+
+
+def render_path(found: ShownPath) -> RenderableType:
+    """Show a path, each step both ways.
+
+    Args:
+        found: The path.
+    """
+    if not found.steps and not found.automatic:
+        return Text(f"{found.module}: nothing between schema {found.start} and {found.end}")
+    parts: list[RenderableType] = [
+        Text(f"{found.module}: schema {found.start} -> {found.end}", style="bold")
+    ]
+    for step in found.steps:
+        marks = ["lossy"] if step.lossy else []
+        marks += [] if step.reversible else ["one-way"]
+        marked = f"  ({', '.join(marks)})" if marks else ""
+        parts.append(Text(f"step {step.start} -> {step.end}{marked}", style="bold"))
+        if not step.operations:
+            parts.append(Text("  nothing to change", style="dim"))
+        for one in step.operations:
+            mark = "  lossy" if one.lossy and one.down else ""
+            parts.append(Text(f"  up    {one.up}{mark}"))
+            parts.append(Text(f"  down  {one.down or 'no way back'}", style="" if one.down else "yellow"))
+    if found.automatic:
+        parts.append(Text("automatic", style="bold"))
+        parts += [Text(f"  {line}") for line in found.automatic]
+    if found.code:
+        parts.append(Text("\n" + found.code))
+    return Group(*parts)
+
+
+def render_state(found: StateReport) -> RenderableType:
+    """Show what a state holds.
+
+    Args:
+        found: What is known of it.
+    """
+    when = f", written {found.taken_at}" if found.taken_at else ""
+    head = f"{found.module} {found.label}, schema {found.schema}, {found.records:,} records{when}"
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("field", "type", "items", "bytes"):
+        table.add_column(name, justify="right" if name in ("items", "bytes") else "left")
+    for one in found.fields:
+        items = "-" if one.items is None else f"{one.items:,}"
+        size = "-" if one.carried else f"{one.bytes_estimate:,}"
+        # as Text: the brackets of a type are no markup
+        table.add_row(one.name, Text(one.type), items, size)
+    return Group(Text(head, style="bold"), table)
+
+
+def render_import(report: ImportReport) -> RenderableType:
+    """Show what an import did.
+
+    Args:
+        report: What it did.
+    """
+    migrated = report.schema_from != report.schema_to
+    way = f"schema {report.schema_from}" + (f" -> {report.schema_to}" if migrated else "")
+    pause = f", pause {report.pause_s * 1000:.1f} ms" if report.pause_s else ""
+    head = f"✔ {report.module}: {report.records:,} records put in, {way}{pause}"
+    parts: list[RenderableType] = [Text(head, style="bold green")]
+    parts += [Text(f"  {line}", style="dim") for line in report.steps]
+    parts += [Text(f"! {line}", style="yellow") for line in report.warnings]
     return Group(*parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,11 @@ from replank.definition import CallKind, Definition
 from replank.module import Runtime
 from replank.state.names import Namespace
 from replank.traffic.gate import Lane
+from replank.traffic.leaf import LeafPass
 from replank.traffic.streams import stream_entry
+
+_MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
+"""What a module's source names when it may reach another module."""
 
 
 @dataclass(eq=False, slots=True)
@@ -106,7 +111,17 @@ def make_generation(
     lane.entries = {
         name: _entry(lane, target, name, definition, counted, methods) for name in definition.calls
     }
+    if _calls_no_other(version, definition):
+        lane.leaf = LeafPass(lane)
     return Generation(number, version, code, definition, target, lane, methods)
+
+
+def _calls_no_other(version: Version, definition: Definition) -> bool:
+    """Whether a module can be seen to have no handle of another: its calls need no chain."""
+    if definition.uses:
+        return False
+    sources = (version.root / name for name in version.files if name.endswith(".py"))
+    return not any(_MAY_CALL.search(source.read_bytes()) for source in sources)
 
 
 def _entry(

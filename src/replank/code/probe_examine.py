@@ -29,8 +29,9 @@ import msgspec
 from replank.code.loader import LoadedCode, Loader
 from replank.code.probe_wire import BROKEN_MARK, BROKEN_STATUS, ChildReport, ErrorFacts, Examine
 from replank.code.trace import explain
-from replank.definition import Definition, describe_definition, read_definition
+from replank.definition import Definition, describe_definition
 from replank.errors import ModuleError, ReplankError
+from replank.reading import read_definition
 
 WHERE_SIGNAL: Final = signal.SIGUSR2
 """Sent at the deadline: the child writes where it stands, then dies of it."""

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from replank.code.loader import Loader
 from replank.code.store import Version, VersionStore
-from replank.definition import Definition, read_definition
+from replank.definition import Definition
+from replank.reading import read_definition
 from replank.state.names import Namespace
 
 _numbers = itertools.count(1_000_000)
@@ -44,13 +45,28 @@ def reading(source: Path, name: str) -> Iterator[ReadModule]:
         DefinitionError: It is no module.
     """
     with tempfile.TemporaryDirectory(prefix="replank-") as folder:
-        version = VersionStore(Path(folder)).put(source)
-        loaded = Loader().load(version, name, next(_numbers))
-        try:
-            definition = read_definition(loaded.module, name)
-            yield ReadModule(definition, Namespace(loaded.private_name), version)
-        finally:
-            loaded.unload()
+        with reading_version(VersionStore(Path(folder)).put(source), name) as read:
+            yield read
 
 
-__all__ = ["ReadModule", "reading"]
+@contextmanager
+def reading_version(version: Version, name: str) -> Iterator[ReadModule]:
+    """Lend the definition of a stored version; its code is forgotten afterwards.
+
+    Args:
+        version: What to load.
+        name: The module's name in the host.
+
+    Raises:
+        SourceError: It does not load.
+        DefinitionError: It is no module.
+    """
+    loaded = Loader().load(version, name, next(_numbers))
+    try:
+        definition = read_definition(loaded.module, name)
+        yield ReadModule(definition, Namespace(loaded.private_name), version)
+    finally:
+        loaded.unload()
+
+
+__all__ = ["ReadModule", "reading", "reading_version"]

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -19,6 +20,8 @@ from replank.control.wire import CallFailed
 from replank.errors import InternalError, ReplankError, UsageError
 from replank.instrumentation.status import HostStatus
 from replank.report import Plan, ReloadReport
+from replank.state.exchange import ImportReport, StateReport
+from replank.state.format import Snapshot, SnapshotReader
 
 T = TypeVar("T")
 What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
@@ -162,6 +165,56 @@ class Client:
         path = f"/modules/{quote(module, safe='')}/messages/{quote(method, safe='')}"
         with self._request("POST", path, arguments or {}, module) as response:
             response.read()
+
+    def describe_state(self, module: str) -> StateReport:
+        """Return which fields a module's state has.
+
+        Args:
+            module: Its name.
+        """
+        return self._get(f"/control/state?{urlencode({'module': module})}", StateReport)
+
+    def export_state(self, module: str) -> bytes:
+        """Return a module's state as a JSON document; calls wait while it is copied.
+
+        Args:
+            module: Its name.
+        """
+        body = wire.StateRequest(module=module)
+        with self._request(
+            "POST", "/control/state/export", body, timeout_s=RELOAD_TIMEOUT_S
+        ) as response:
+            return response.read()
+
+    def sample_state(self, module: str) -> Snapshot:
+        """Return a copy of a module's state in which each record is whole; no call waits.
+
+        Args:
+            module: Its name.
+        """
+        body = wire.StateRequest(module=module)
+        with self._request(
+            "POST", "/control/state/sample", body, timeout_s=RELOAD_TIMEOUT_S
+        ) as response:
+            # To the end: an answer half read must never be taken for the next one.
+            return SnapshotReader(BytesIO(response.read()), "the live state").snapshot()
+
+    def import_state(self, module: str, path: str | os.PathLike[str]) -> ImportReport:
+        """Replace a module's state by an export, all of it or nothing.
+
+        Args:
+            module: Its name.
+            path: The file, as the host finds it.
+
+        Raises:
+            ReplankError: It was refused; the state is as it was.
+        """
+        full = os.path.abspath(path)  # noqa: PTH100 - keeps links
+        body = wire.ImportRequest(module=module, path=full)
+        with self._request(
+            "POST", "/control/state/import", body, timeout_s=RELOAD_TIMEOUT_S
+        ) as response:
+            return msgspec.json.decode(response.read(), type=ImportReport)
 
     def stop(self) -> None:
         """Ask the host to drain and stop; returns when it has begun.

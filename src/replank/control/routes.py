@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from replank.control import wire
+from replank.control import state_routes, wire
 from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
 from replank.errors import ReplankError
@@ -67,6 +67,10 @@ class ControlRoutes:
                 self._route("reload", "POST", self._reload),
                 self._route("rollback", "POST", self._rollback),
                 self._route("stop", "POST", self._stop),
+                self._route("state", "GET", self._describe_state),
+                self._route("state/export", "POST", self._export_state),
+                self._route("state/sample", "POST", self._sample_state),
+                self._route("state/import", "POST", self._import_state),
             ],
             exception_handlers={404: self._no_route, 405: self._no_route},
         )
@@ -114,6 +118,15 @@ class ControlRoutes:
         wanted = await self._read(request, wire.PlanRequest)
         return _json(await self._host.plan(self._sources(wanted.modules)))
 
+    async def _describe_state(self, request: Request) -> Response:
+        return await state_routes.describe(self._host, request)
+
+    async def _export_state(self, request: Request) -> Response:
+        return await state_routes.export(self._host, await self._read(request, wire.StateRequest))
+
+    async def _sample_state(self, request: Request) -> Response:
+        return await state_routes.sample(self._host, await self._read(request, wire.StateRequest))
+
     # -- what changes something ---------------------------------------------------------------
 
     async def _reload(self, request: Request) -> Response:
@@ -136,6 +149,10 @@ class ControlRoutes:
             return ticket
 
         return await self._run(begin, stream=wanted.stream)
+
+    async def _import_state(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.ImportRequest)
+        return await state_routes.replace(self._host, wanted, public=self._guard.public)
 
     async def _stop(self, request: Request) -> Response:
         await self._read(request, dict[str, Any])

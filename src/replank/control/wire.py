@@ -68,6 +68,22 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     modules: list[str] | dict[str, str | None]
 
 
+class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/state/export` and `/control/state/sample`."""
+
+    module: str
+
+
+class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/state/import`."""
+
+    module: str
+    path: str | None = None
+    """A file of the host's machine; over the Unix socket only."""
+    document: msgspec.Raw | None = None
+    """What an export answered."""
+
+
 class Report(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     """The last line of a stream: the reload ended, one way or the other."""
 
@@ -253,11 +269,13 @@ __all__ = [
     "Facts",
     "Failure",
     "Hello",
+    "ImportRequest",
     "Line",
     "PlanRequest",
     "ReloadRequest",
     "Report",
     "RollbackRequest",
+    "StateRequest",
     "StreamKind",
     "encode",
     "error_of",

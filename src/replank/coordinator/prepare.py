@@ -19,9 +19,10 @@ from replank.code.probe import Probe, ProbeLimits
 from replank.code.store import Version, VersionStore
 from replank.config import ReloadConfig
 from replank.coordinator.slot import Routes, Slot
-from replank.definition import Definition, read_definition
+from replank.definition import Definition
 from replank.errors import DefinitionError, InternalError, SourceError
 from replank.module import Runtime
+from replank.reading import read_definition
 from replank.traffic.calls import chain_var
 from replank.traffic.gate import Lane
 from replank.verification.watchdog import Watchdog

@@ -59,7 +59,7 @@ async def _last_call(generation: Generation) -> None:
     """Return when no call is in flight in the generation; detached ones may take their time."""
     empty = asyncio.Event()
     lane = generation.lane
-    while lane.chains:
+    while lane.in_flight:
         empty.clear()
         lane.on_empty = empty.set
         try:

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from replank.errors import HostStopped, SelfReload
 from replank.instrumentation.events import PhaseEvent
 from replank.report import ReloadReport
 from replank.traffic.calls import live_chain, outside_chain
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Request:
     reason: str = "call"
     on_phase: Callable[[PhaseEvent], None] | None = None
     ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
+    work: Callable[[], Awaitable[Any]] | None = None
+    """What to do instead of a reload, while no reload of these modules runs."""
 
 
 class Ticket(Awaitable[ReloadReport]):
@@ -142,6 +146,21 @@ class ReloadScheduler:
         self._start_free()
         return request.ticket
 
+    async def exclusively(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something with a module while no reload of it, or of one tied to it, runs.
+
+        Args:
+            name: The module's name.
+            work: What to do when its turn comes.
+
+        Raises:
+            HostStopped: The host takes no more requests.
+            SelfReload: The awaiting code runs inside a call of the module.
+            Exception: What the work raised.
+        """
+        answer: Any = await self.submit(Request({name: Target()}, "exchange", work=work))
+        return cast("T", answer)
+
     async def stop(self) -> None:
         """Refuse new requests, answer those that wait, and let those that run end."""
         self._stopped = True
@@ -181,7 +200,8 @@ class ReloadScheduler:
 
     async def _serve(self, request: Request) -> None:
         try:
-            request.ticket.answer(await self._run(request))
+            run = self._run(request) if request.work is None else request.work()
+            request.ticket.answer(await run)
         except asyncio.CancelledError:
             # Whoever awaits the ticket has not been cancelled.
             request.ticket.fail(HostStopped("the host stopped while the reload ran"))

@@ -37,6 +37,7 @@ STEPS_MAX: Final = 200_000
 """Callbacks after which a run is taken for one that never ends."""
 _STEP_S: Final = 2e-5
 """Seconds that a callback takes at most."""
+_BURIAL_ROUNDS_MAX: Final = 5
 _BUSY_PART: Final = 0.02
 """Part of the callbacks that take a hundred times as long."""
 
@@ -193,10 +194,13 @@ def bury(loop: SimulatedLoop) -> None:
         loop: A loop that no longer runs; it is closed.
     """
     loop.on_step = None
-    left = asyncio.all_tasks(loop)
-    if left:
+    for _ in range(_BURIAL_ROUNDS_MAX):  # what is cancelled may start something else
+        left = asyncio.all_tasks(loop)
+        if not left:
+            break
         for task in left:
             task.cancel("the simulation has ended")
+        loop.steps = 0
         with contextlib.suppress(SimulationStuck, RuntimeError):
             loop.run_until_complete(asyncio.wait(left, timeout=60.0))
     for task in asyncio.all_tasks(loop):

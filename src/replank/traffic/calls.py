@@ -11,6 +11,8 @@ from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from replank.traffic.leaf import LeafPass
+
 if TYPE_CHECKING:
     from replank.traffic.gate import Gate, Lane
 
@@ -25,16 +27,23 @@ class Chain:
         call: Name of its outermost call.
     """
 
-    __slots__ = ("_token", "alive", "call", "lanes", "started_at", "waits_at")
+    __slots__ = ("_first", "_others", "_token", "alive", "call", "started_at", "waits_at")
 
     def __init__(self, lane: Lane, call: str) -> None:
-        self.call = call
-        self.lanes = [lane]
+        # Every suspending call makes one: what is rarely needed is not made here.
+        self._first = lane
+        self._others: list[Lane] | None = None
+        self._token: contextvars.Token[Chain | None] | None = None
         self.alive = True
+        self.call = call
         self.started_at = perf_counter()
         self.waits_at: tuple[Gate, ...] = ()
-        self._token: contextvars.Token[Chain | None] | None = None
         lane.chains.add(self)
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Every lane that the chain has touched, in order."""
+        return (self._first, *(self._others or ()))
 
     @property
     def awaited(self) -> bool:
@@ -48,25 +57,34 @@ class Chain:
 
     def touch(self, lane: Lane) -> None:
         """Be in flight in this lane too, until the outermost call ends."""
-        if self.alive and lane not in self.lanes:
-            self.lanes.append(lane)
-            lane.chains.add(self)
+        if lane is self._first or not self.alive:
+            return
+        if self._others is None:
+            self._others = [lane]
+        elif lane in self._others:
+            return
+        else:
+            self._others.append(lane)
+        lane.chains.add(self)
 
     def leave(self) -> None:
-        """End the call: note how long it took, and be in flight nowhere."""
-        took = perf_counter() - self.started_at
-        gate = self.lanes[0].gate
-        if took > gate.longest_call_s:  # noqa: PLR1730 - max() costs three times as much
-            gate.longest_call_s = took
+        """End the call: be in flight nowhere, and note how long it took while a reload looks."""
+        first = self._first
+        if first.timed:
+            gate = first.gate
+            gate.longest_call_s = max(gate.longest_call_s, perf_counter() - self.started_at)
         self.end()
 
     def end(self) -> None:
         """Be in flight nowhere."""
         self.alive = False
-        for lane in self.lanes:
-            lane.forget(self)
-        token, self._token = self._token, None
+        self._first.forget(self)
+        if self._others is not None:
+            for lane in self._others:
+                lane.forget(self)
+        token = self._token
         if token is not None:
+            self._token = None
             try:  # noqa: SIM105 - suppress() costs more than the call itself
                 chain_var.reset(token)
             except ValueError:
@@ -139,21 +157,22 @@ class Blocker:
         return f"{self.module}.{self.call} ({self.age_s:.2f} s{where})"
 
 
-def find_blockers(lanes: Iterable[Lane]) -> tuple[Blocker, ...]:
-    """Name the chains in flight in these lanes, how old they are and where they stand.
+def find_blockers(lanes: Iterable[Lane], since: float | None = None) -> tuple[Blocker, ...]:
+    """Name the calls in flight in these lanes, how old they are and where they stand.
 
     Nothing is recorded per call for this: the tasks' own frames are searched, only when asked.
 
     Args:
         lanes: The lanes that are being drained.
+        since: When the drain began; calls whose beginning nobody noted are at least as old.
     """
     lanes = tuple(lanes)
     chains = {chain for lane in lanes for chain in lane.chains}
-    frames = _frames_by_chain(chains)
+    held = _holders(chains, lanes)
     now = perf_counter()
     blockers = []
     for chain in sorted(chains, key=lambda one: one.started_at):
-        task, stack = frames.get(id(chain), (None, ()))
+        task, stack = held.chains.get(id(chain), (None, ()))
         blockers.append(
             Blocker(
                 module=chain.lanes[0].gate.module,
@@ -164,21 +183,39 @@ def find_blockers(lanes: Iterable[Lane]) -> tuple[Blocker, ...]:
                 blocks=tuple(lane.gate.module for lane in lanes if chain in lane.chains),
             )
         )
+    age_s = now - (now if since is None else since)
+    for lane in lanes:
+        module = lane.gate.module
+        found = [one for one in held.leaves if one[0] is lane]
+        blockers += [
+            Blocker(module, call, age_s, stack, task, (module,)) for _, call, task, stack in found
+        ]
+        unseen = lane.in_flight - len(lane.chains) - len(found)  # run by something else than a task
+        blockers += [Blocker(module, "a call", age_s, (), None, (module,))] * unseen
     return tuple(blockers)
 
 
-def _frames_by_chain(
-    chains: set[Chain],
-) -> dict[int, tuple[asyncio.Task[Any], tuple[str, ...]]]:
+@dataclass(slots=True)
+class _Holders:
+    """Which task holds which call, and where it stands."""
+
+    chains: dict[int, tuple[asyncio.Task[Any], tuple[str, ...]]]
+    leaves: list[tuple[Lane, str, asyncio.Task[Any], tuple[str, ...]]]
+
+
+def _holders(chains: set[Chain], lanes: tuple[Lane, ...]) -> _Holders:
     wanted = {id(chain) for chain in chains}
-    found: dict[int, tuple[asyncio.Task[Any], tuple[str, ...]]] = {}
+    held = _Holders({}, [])
     for task in asyncio.all_tasks():
         frames = _stack_of(task)
         for depth, frame in enumerate(frames):
             for value in list(frame.f_locals.values()):
-                if id(value) in wanted and id(value) not in found:
-                    found[id(value)] = (task, tuple(map(_place, frames[depth:])))
-    return found
+                if id(value) in wanted and id(value) not in held.chains:
+                    held.chains[id(value)] = (task, tuple(map(_place, frames[depth:])))
+                elif isinstance(value, LeafPass) and value.lane in lanes:
+                    call = frame.f_code.co_name
+                    held.leaves.append((value.lane, call, task, tuple(map(_place, frames[depth:]))))
+    return held
 
 
 def _stack_of(task: asyncio.Task[Any]) -> list[FrameType]:

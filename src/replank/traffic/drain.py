@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from replank.errors import PhaseTimeout
 from replank.traffic.calls import CANCELLED_BY_DRAIN, Blocker, find_blockers
@@ -34,9 +35,11 @@ class Drain:
         self._gates = tuple(gates)
         self._lanes: tuple[Lane, ...] = ()
         self._empty = asyncio.Event()
+        self._closed_at = 0.0
 
     def close(self) -> None:
         """Close all gates at once: between two of them no call can run."""
+        self._closed_at = perf_counter()
         for gate in self._gates:
             gate.close()
         self._lanes = tuple(gate.lane for gate in self._gates)
@@ -64,10 +67,10 @@ class Drain:
         cancelled: tuple[Blocker, ...] = ()
         detached: tuple[Blocker, ...] = ()
         if not await self._wait_empty(deadline_s):
-            blockers = find_blockers(self._lanes)
+            blockers = find_blockers(self._lanes, since=self._closed_at)
             if any(_follows("cancel", b, policies) for b in blockers):
                 cancelled = await self._cancel(blockers, policies)
-            left = find_blockers(self._lanes)
+            left = find_blockers(self._lanes, since=self._closed_at)
             detached = tuple(b for b in left if _follows("detach", b, policies))
             if len(detached) < len(left):
                 raise _timeout(left, deadline_s)
@@ -94,7 +97,7 @@ class Drain:
 
     def _look(self) -> None:
         # A chain let through to one module may enter another that was empty: all at the same time.
-        if any(lane.chains for lane in self._lanes):
+        if any(lane.in_flight for lane in self._lanes):
             self._empty.clear()
         else:
             self._empty.set()
@@ -102,11 +105,11 @@ class Drain:
     async def _wait_empty(self, deadline_s: float) -> bool:
         try:
             async with asyncio.timeout(deadline_s):
-                while any(lane.chains for lane in self._lanes):
+                while any(lane.in_flight for lane in self._lanes):
                     self._empty.clear()
                     await self._empty.wait()
         except TimeoutError:
-            return not any(lane.chains for lane in self._lanes)
+            return not any(lane.in_flight for lane in self._lanes)
         return True
 
     async def _cancel(

@@ -28,9 +28,9 @@ from typing import Any
 
 from replank.errors import HostStopped, Overloaded, UnknownCall
 from replank.traffic.calls import Chain, chain_var, finish, live_chain
+from replank.traffic.leaf import GRACE_LOOK_S, LeafPass
 
 _RELEASE_ROUNDS_MAX = 1_000
-_GRACE_LOOK_S = 0.001
 
 
 class LaneState(enum.StrEnum):
@@ -50,6 +50,8 @@ class Lane:
         open: Whether calls enter without a second look; the hot path tests only this.
         calls: How many calls have entered.
         chains: The chains in flight here.
+        leaf: Counts the suspending calls of a module that calls no other one: they need no chain
+            of their own, and cost a third.
         entries: What a handle calls, by call name: counts and admits, then runs the method.
         methods: The bare methods, by call name: for calls that have been admitted already.
     """
@@ -60,10 +62,12 @@ class Lane:
         "entries",
         "gate",
         "generation",
+        "leaf",
         "methods",
         "on_empty",
         "open",
         "state",
+        "timed",
     )
 
     def __init__(self, gate: Gate, generation: int) -> None:
@@ -73,25 +77,40 @@ class Lane:
         self.state = LaneState.PREPARED
         self.calls = 0
         self.chains: set[Chain] = set()
+        self.leaf: LeafPass | None = None
         self.entries: dict[str, Callable[..., Any]] = {}
         self.methods: dict[str, Callable[..., Any]] = {}
         self.on_empty: Callable[[], None] | None = None
+        self.timed = False
+        """Whether calls are timed: while a reload is in its window."""
 
-    def enter(self, call: str) -> Chain | None:
+    @property
+    def in_flight(self) -> int:
+        """How many calls from outside are in flight here."""
+        leaf = self.leaf
+        return len(self.chains) + (leaf.count + leaf.other.count if leaf is not None else 0)
+
+    def enter(self, call: str) -> Chain | LeafPass | None:
         """Count a suspending call in; the lane is open or the call has been admitted.
 
         Args:
             call: Name of the call.
 
         Returns:
-            A new chain that must be left, or None when the call belongs to a chain already.
+            What must be left at its end, or None when the call belongs to a chain already.
         """
         self.calls += 1
         chain = chain_var.get()
         if chain is not None and chain.alive:
             chain.touch(self)
             return None
-        return Chain(self, call).begin()
+        leaf = self.leaf
+        if leaf is not None:
+            leaf.count += 1
+            return leaf
+        chain = Chain(self, call)
+        chain._token = chain_var.set(chain)
+        return chain
 
     async def detour(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Take a call that found the lane not open: let its chain through, or have it wait.
@@ -116,14 +135,19 @@ class Lane:
     async def grace(self) -> None:
         """Return when every chain that is in flight now has ended; later ones do not count."""
         waiting = set(self.chains)
+        leaf = self.leaf
+        if leaf is not None:
+            await leaf.other.ended()
+            self.leaf = leaf.other  # later calls are counted apart from those of now
+            await leaf.ended()
         while waiting & self.chains:  # noqa: ASYNC110 - as said in the next line
             # A look each millisecond: a hook would cost every call that leaves.
-            await asyncio.sleep(_GRACE_LOOK_S)
+            await asyncio.sleep(GRACE_LOOK_S)
 
     def forget(self, chain: Chain) -> None:
         """Count a chain out; tells the drain when it was the last."""
         self.chains.discard(chain)
-        if not self.chains and self.on_empty is not None:
+        if self.on_empty is not None and not self.in_flight:
             self.on_empty()
 
 
@@ -187,7 +211,7 @@ class Gate:
     @property
     def in_flight(self) -> int:
         """How many call chains are in flight in the lane that serves."""
-        return len(self.lane.chains)
+        return self.lane.in_flight
 
     @property
     def calls(self) -> int:

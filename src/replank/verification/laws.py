@@ -39,6 +39,7 @@ PATH = "there is a path"
 
 _FINDINGS_MAX = 20
 _DIFFERENCES_MAX = 3
+_ALIKE_MAX = 3
 
 
 class Target(Protocol):
@@ -157,7 +158,7 @@ def _taken_down(
 
 
 def check_laws(target: Target, cases: Iterable[Case], notes: list[str]) -> LawReport:
-    """Check the laws on each state; ends early when many are broken.
+    """Check the laws on each state.
 
     Args:
         target: The code.
@@ -165,7 +166,7 @@ def check_laws(target: Target, cases: Iterable[Case], notes: list[str]) -> LawRe
         notes: What could not be checked; shown in the report.
     """
     checkers: dict[tuple[str, int, bool], _Checker | None] = {}
-    findings: list[Finding] = []
+    findings = _Findings()
     counts: dict[str, int] = {}
     for case in cases:
         key = (case.schema.fingerprint, case.schema.version, case.shape_known)
@@ -176,26 +177,44 @@ def check_laws(target: Target, cases: Iterable[Case], notes: list[str]) -> LawRe
             continue
         number = str(case.schema.version)
         counts[number] = counts.get(number, 0) + 1
-        findings.extend(checker.check(case))
-        if len(findings) >= _FINDINGS_MAX:
-            notes.append("the check ended early: enough is broken")
-            break
+        for finding in checker.check(case):
+            findings.add(finding)
     for checker in checkers.values():
         if checker is not None and not checker.way.reversible:
             ways = ", ".join(checker.way.one_way)
             notes.append(f"schema {checker.way.old.version}: no way down, so only up: {ways}")
+    if findings.more:
+        notes.append(f"{findings.more} more like these")
     definition = target.definition
     return LawReport(
         module=definition.name,
         schema=definition.schema.version,
-        ok=not findings,
+        ok=not findings.kept,
         states=counts,
-        findings=tuple(findings[:_FINDINGS_MAX]),
+        findings=tuple(findings.kept),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _make_checker(target: Target, case: Case, findings: list[Finding]) -> _Checker | None:
+class _Findings:
+    """Keeps some findings of each kind: a wrong function breaks the law for nearly every state."""
+
+    def __init__(self) -> None:
+        self.kept: list[Finding] = []
+        self.more = 0
+        self._seen: dict[tuple[str, str, str], int] = {}
+
+    def add(self, finding: Finding) -> None:
+        recorded = "generated" if finding.state.startswith("generated") else finding.state
+        key = (finding.law, finding.step, recorded)
+        self._seen[key] = self._seen.get(key, 0) + 1
+        if self._seen[key] > _ALIKE_MAX or len(self.kept) >= _FINDINGS_MAX:
+            self.more += 1
+        else:
+            self.kept.append(finding)
+
+
+def _make_checker(target: Target, case: Case, findings: _Findings) -> _Checker | None:
     definition = target.definition
     try:
         if case.shape_known:
@@ -208,7 +227,7 @@ def _make_checker(target: Target, case: Case, findings: list[Finding]) -> _Check
                 raise SchemaError(f"no steps lead from schema {case.schema.version}")
             way = found
     except SchemaError as error:
-        findings.append(Finding(law=PATH, state=case.name, text=str(error)))
+        findings.add(Finding(law=PATH, state=case.name, text=str(error)))
         return None
     return _Checker(target, way, shape_known=case.shape_known)
 

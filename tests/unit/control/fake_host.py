@@ -4,10 +4,10 @@ import asyncio
 import os
 import types
 
-from replank.definition import read_definition
 from replank.errors import UnknownModule, UsageError
 from replank.instrumentation.events import PhaseEnded, PhaseStarted
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.reading import read_definition
 from replank.report import (
     ErrorReport,
     ModulePlan,

@@ -30,7 +30,7 @@ async def test_a_chain_is_in_flight_in_each_lane_that_it_touches_once(lane):
     chain.touch(other)
     chain.touch(other)
     chain.touch(lane)
-    assert chain.lanes == [lane, other]
+    assert chain.lanes == (lane, other)
     chain.end()
     assert not lane.chains
     assert not other.chains
@@ -97,11 +97,17 @@ async def test_the_last_chain_to_leave_tells_the_drain(lane):
 
 
 async def test_the_longest_call_is_noted_at_the_gate_of_its_outermost_module(lane):
+    lane.timed = True
     chain = Chain(lane, "deposit")
     chain.started_at -= 5
     chain.leave()
     Chain(lane, "quick").leave()
     assert 5 <= lane.gate.longest_call_s < 6
+    lane.timed = False
+    slower = Chain(lane, "deposit")
+    slower.started_at -= 50
+    slower.leave()
+    assert lane.gate.longest_call_s < 6
 
 
 async def test_outside_chain_is_a_context_without_one_and_leaves_the_own_alone(lane):

@@ -448,6 +448,7 @@ async def test_a_gate_under_constant_load_opens_at_last():
 
 async def test_the_longest_call_is_measured():
     gate = open_gate(echo=echo)
+    gate.lane.timed = True
     await call(gate, "echo")
     assert gate.longest_call_s > 0
 

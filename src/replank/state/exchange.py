@@ -1,0 +1,425 @@
+"""A module's state as a document: taken out, looked at, and put in again.
+
+A document is JSON without classes, with the schema that it fits: whoever has it needs no code to
+read it. What goes in is brought to the schema of the code that serves and built completely before
+anything is replaced.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Generator, Mapping
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from replank.errors import SchemaError, SnapshotError, UsageError
+from replank.hints import read_form
+from replank.migration.engine import Migration, find_path, steps_of
+from replank.plain import SCALAR_TYPES
+from replank.shapes import Schema, make_schema
+from replank.state.format import Snapshot
+from replank.state.holder import Holder
+from replank.state.memo import Conflict, new_memo
+from replank.state.snapshot import count_records, restore, take, trees_of
+from replank.state.wire import TAG, WireReader, WireWriter, encode, shared_nodes
+from replank.table import Table
+
+KIND: Final = "replank state"
+FORMAT: Final = 1
+_SAMPLE: Final = 200
+_ITEMS_A_STEP: Final = 16
+_CONTAINERS: Final = (dict, list, set, frozenset, tuple, Table)
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An exported state."""
+
+    kind: str
+    format: int
+    module: str
+    label: str
+    digest: str
+    """Of the code version whose state it is."""
+    taken_at: str
+    records: int
+    fingerprint: str
+    schema: dict[str, Any]
+    state: dict[str, Any]
+
+
+class FieldState(msgspec.Struct, frozen=True, kw_only=True):
+    """What one field holds."""
+
+    name: str
+    type: str
+    items: int | None = None
+    """Of a container."""
+    bytes_estimate: int = 0
+    """As a snapshot, by a sample of its items."""
+    carried: bool = False
+    """Handed over as it is: never in a snapshot or an export."""
+
+
+class StateReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a module's state holds."""
+
+    module: str
+    label: str
+    schema: int
+    fingerprint: str
+    records: int
+    fields: tuple[FieldState, ...]
+    taken_at: str = ""
+    """When it was written, of a stopped host; "" for what lives."""
+
+
+class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an import did."""
+
+    module: str
+    schema_from: int
+    schema_to: int
+    records: int
+    steps: tuple[str, ...] = ()
+    pause_s: float = 0.0
+    """How long calls could not enter, in seconds; 0 on a stopped host."""
+    warnings: tuple[str, ...] = ()
+
+
+# -- out
+
+
+def write_document(snapshot: Snapshot) -> bytes:
+    """Return a snapshot as JSON.
+
+    Args:
+        snapshot: What to write; queued messages are no state and stay behind.
+
+    Raises:
+        SnapshotError: The state holds something that exists in one process only.
+    """
+    writer = WireWriter(shared_nodes(list(snapshot.tree.values())))
+    document = Document(
+        kind=KIND,
+        format=FORMAT,
+        module=snapshot.module,
+        label=snapshot.label,
+        digest=snapshot.digest,
+        taken_at=snapshot.taken_at,
+        records=snapshot.records,
+        fingerprint=snapshot.schema.fingerprint,
+        schema=_to_json(snapshot.schema.to_dict()),
+        state={name: _to_json(writer.write(node, name)) for name, node in snapshot.tree.items()},
+    )
+    return msgspec.json.encode(document)
+
+
+def read_document(text: bytes, module: str) -> Snapshot:
+    """Return the snapshot that a document holds.
+
+    Args:
+        text: The JSON.
+        module: Whose state it has to be.
+
+    Raises:
+        UsageError: It is no export, another module's, or one of a newer Replank.
+    """
+    try:
+        document = msgspec.json.decode(text, type=Document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused("this is no exported state", module, str(error)) from error
+    if document.kind != KIND or document.format > FORMAT:
+        raise _refused(
+            "this export was written by a newer Replank" if document.kind == KIND
+            else "this is no exported state",
+            module, f"{document.kind}, format {document.format}", f"{KIND}, format {FORMAT}",
+        )  # fmt: skip
+    if document.module != module:
+        raise _refused(
+            "this is the state of another module", module, document.module, module
+        )
+    try:
+        found = Schema.from_dict(_from_json(document.schema))
+        schema = make_schema(found.version, found.fields, found.records)
+        reader = WireReader()
+        tree = {name: reader.read(_from_json(wire)) for name, wire in document.state.items()}
+    except (SchemaError, SnapshotError, TypeError, ValueError, KeyError) as error:
+        raise _refused("this export cannot be understood", module, str(error)) from error
+    if schema.fingerprint != document.fingerprint:
+        raise _refused(
+            "the schema of this export is not the one it was written with",
+            module,
+            schema.fingerprint,
+            document.fingerprint,
+        )
+    return Snapshot(
+        module=module,
+        label=document.label,
+        digest=document.digest,
+        schema=schema,
+        tree=tree,
+        records=count_records(tree),
+        taken_at=document.taken_at,
+    )
+
+
+def _refused(
+    what: str, module: str, found: str, expected: str = "what `replank state export` wrote"
+) -> UsageError:
+    return UsageError(
+        what,
+        module=module,
+        found=found,
+        expected=expected,
+        serves="the state as it was",
+        do="name an export of this module",
+    )
+
+
+# -- in
+
+
+def fit(snapshot: Snapshot, holder: Holder) -> tuple[dict[str, Any], Migration]:
+    """Bring a snapshot to the code that serves, and build all its values; nothing is replaced.
+
+    Args:
+        snapshot: The state to put in.
+        holder: The generation that shall hold it.
+
+    Returns:
+        Every field that is not carried with its new value, and the way it took.
+
+    Raises:
+        UsageError: The snapshot's schema is newer than the code's.
+        SchemaError: No steps lead from its schema to the code's.
+        MigrationError: A step failed, or a value does not fit its type.
+    """
+    definition = holder.definition
+    schema = definition.schema
+    if snapshot.schema.version > schema.version:
+        raise UsageError(
+            "the state is newer than the code",
+            module=definition.name,
+            found=f"schema {snapshot.schema.version}",
+            expected=f"schema {schema.version} or older",
+            serves=f"{definition.name} {definition.label} with the state as it was",
+            do="reload the newer version first",
+        )
+    way = find_path(snapshot.schema, schema, steps_of(definition), module=definition.name)
+    tree = way.upgrade(snapshot.tree)
+    built = restore(tree, schema, hints=definition.hints, own=holder.own)
+    carried = set(definition.carried)
+    fresh = {
+        name: type(value)() if definition.shape == "file" and type(value) in _CONTAINERS else value
+        for name, value in definition.fresh_defaults()
+        if name not in carried
+    }
+    return fresh | built, way
+
+
+# -- looking
+
+
+def freeze_in_slices(holder: Holder) -> Generator[None, None, dict[str, Any]]:
+    """Copy a live state piece by piece; each record is whole, but not all are of one moment.
+
+    Args:
+        holder: The generation that serves.
+
+    Returns:
+        The tree: for laws that hold for each record, and for sizes; never for a restore.
+
+    Raises:
+        MigrationError: A value cannot be taken apart.
+    """
+    definition = holder.definition
+    trees = trees_of(definition.hints, holder.own)
+    kept: list[Any] = []  # what is replaced meanwhile must live on: the memo knows it by its id
+    memo = new_memo(kept)
+    tree: dict[str, Any] = {}
+    try:
+        for name, value in _snapshotted(holder).items():
+            hint = definition.hints.get(name, Any)
+            kept.append(value)
+            if _in_pieces(value, hint):
+                walk = trees.freezer.walk(read_form(hint).args[1])
+                tree[name] = yield from _pieces(value, walk, memo, kept)
+            else:
+                tree[name] = trees.freezer.walk(hint)(value, memo)
+                yield
+    except Conflict:
+        # One list in two fields with different types of items: rare, and then all at once.
+        return trees.freeze(_snapshotted(holder))
+    return tree
+
+
+def _in_pieces(value: Any, hint: Any) -> bool:
+    form = read_form(hint)
+    if form.kind not in ("dict", "table") or not isinstance(value, dict | Table):
+        return False
+    return len(value) > _ITEMS_A_STEP and type(next(iter(value))) in SCALAR_TYPES
+
+
+def _pieces(
+    value: Any, walk: Callable[[Any, Any], Any], memo: Any, kept: list[Any]
+) -> Generator[None, None, dict[Any, Any]]:
+    node: dict[Any, Any] = {}
+    for number, key in enumerate(list(value)):
+        if number % _ITEMS_A_STEP == 0:
+            yield
+        if type(key) in SCALAR_TYPES and key in value:
+            item = value[key]
+            kept.append(item)
+            node[key] = walk(item, memo)
+    return node
+
+
+def describe_state(holder: Holder) -> StateReport:
+    """Say what a live state holds; looks at a few items of each field.
+
+    Args:
+        holder: The generation that serves.
+    """
+    definition = holder.definition
+    trees = trees_of(definition.hints, holder.own)
+    carried = set(definition.carried)
+    fields = []
+    for name, value in holder.values().items():
+        if name in carried:
+            fields.append(FieldState(name=name, type="carried", carried=True))
+            continue
+        part, count = _sampled(value)
+        node = trees.freeze({name: part})[name]
+        fields.append(_field_state(name, definition.schema, node, count))
+    return StateReport(
+        module=definition.name,
+        label=definition.label,
+        schema=definition.schema.version,
+        fingerprint=definition.schema.fingerprint,
+        records=sum(one.items or 0 for one in fields),
+        fields=tuple(fields),
+    )
+
+
+def describe_snapshot(snapshot: Snapshot) -> StateReport:
+    """Say what a snapshot holds.
+
+    Args:
+        snapshot: From the disk.
+    """
+    return StateReport(
+        module=snapshot.module,
+        label=snapshot.label,
+        schema=snapshot.schema.version,
+        fingerprint=snapshot.schema.fingerprint,
+        records=snapshot.records,
+        fields=tuple(
+            _field_state(name, snapshot.schema, *_sampled(node))
+            for name, node in snapshot.tree.items()
+        ),
+        taken_at=snapshot.taken_at,
+    )
+
+
+def _snapshotted(holder: Holder) -> dict[str, Any]:
+    named = {field.name for field in holder.definition.schema.fields}
+    return {name: value for name, value in holder.values().items() if name in named}
+
+
+def _sampled(value: Any) -> tuple[Any, int | None]:
+    """Return the first items of a container, and how many it has."""
+    if isinstance(value, Table):
+        return dict(islice(value.items(), _SAMPLE)), len(value)
+    if not isinstance(value, dict | list | set | frozenset):
+        return value, None
+    if len(value) <= _SAMPLE or type(value) not in (dict, list, set, frozenset):
+        return value, len(value)
+    if isinstance(value, dict):
+        return dict(islice(value.items(), _SAMPLE)), len(value)
+    return type(value)(islice(value, _SAMPLE)), len(value)
+
+
+def _field_state(name: str, schema: Schema, node: Any, count: int | None) -> FieldState:
+    try:
+        size = len(encode(WireWriter(shared_nodes([node])).write(node, name)))
+    except SnapshotError:
+        size = 0  # what cannot be on disk has no size there
+    if count is not None and count > _SAMPLE and isinstance(node, dict | list | set | frozenset):
+        size = math.ceil(size * count / max(1, len(node)))
+    field = schema.field(name)
+    shape = "?" if field is None else str(field.shape)
+    return FieldState(name=name, type=shape, items=count, bytes_estimate=size)
+
+
+# -- JSON has neither bytes nor all floats
+
+
+def _to_json(wire: Any) -> Any:
+    cls = wire.__class__
+    if cls is dict:
+        return {key: _to_json(value) for key, value in wire.items()}
+    if cls is list or cls is tuple:
+        return [_to_json(value) for value in wire]
+    if cls is bytes:
+        return {TAG: "bytes", "v": base64.b64encode(wire).decode()}
+    if cls is float and not math.isfinite(wire):
+        return {TAG: "float", "v": repr(wire)}
+    return wire
+
+
+def _from_json(wire: Any) -> Any:
+    if isinstance(wire, list):
+        return [_from_json(value) for value in wire]
+    if not isinstance(wire, dict):
+        return wire
+    if wire.get(TAG) == "bytes":
+        return base64.b64decode(wire["v"])
+    if wire.get(TAG) == "float":
+        return float(wire["v"])
+    return {key: _from_json(value) for key, value in wire.items()}
+
+
+def snapshot_of(holder: Holder, digest: str, tree: Mapping[str, Any] | None = None) -> Snapshot:
+    """Return a live state as a snapshot.
+
+    Args:
+        holder: The generation that serves.
+        digest: Digest of its version.
+        tree: The state when it has been copied already; else it is copied here, at once.
+
+    Raises:
+        MigrationError: A value cannot be taken apart.
+    """
+    definition = holder.definition
+    values = {} if tree is not None else _snapshotted(holder)
+    taken = take(
+        definition.name,
+        values,
+        definition.schema,
+        label=definition.label,
+        digest=digest,
+        hints=definition.hints,
+        own=holder.own,
+    )
+    if tree is None:
+        return taken
+    copied = dict(tree)
+    return msgspec.structs.replace(taken, tree=copied, records=count_records(copied))
+
+
+__all__ = [
+    "Document",
+    "FieldState",
+    "ImportReport",
+    "StateReport",
+    "describe_snapshot",
+    "describe_state",
+    "fit",
+    "freeze_in_slices",
+    "read_document",
+    "snapshot_of",
+    "write_document",
+]

@@ -1,0 +1,43 @@
+"""Count the suspending calls of a module that calls no other one.
+
+Such a call is a chain of one: nobody has to find it again from inside, so a count is enough. There
+are two counts, used in turn, so that one can wait for the calls of now while new ones come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from replank.traffic.gate import Lane
+
+GRACE_LOOK_S = 0.001
+
+
+class LeafPass:
+    """One of the two counts of a lane; every call that it counts holds it until it leaves.
+
+    Args:
+        lane: The lane.
+        other: The other count, when that is made already.
+    """
+
+    __slots__ = ("count", "lane", "other")
+
+    def __init__(self, lane: Lane, other: LeafPass | None = None) -> None:
+        self.lane = lane
+        self.count = 0
+        self.other = other if other is not None else LeafPass(lane, self)
+
+    def leave(self) -> None:
+        """Count one call out."""
+        self.count -= 1
+        lane = self.lane
+        if lane.on_empty is not None and not lane.in_flight:
+            lane.on_empty()
+
+    async def ended(self) -> None:
+        """Return when every call that it counts has ended."""
+        while self.count:  # noqa: ASYNC110 - a hook would cost every call that leaves
+            await asyncio.sleep(GRACE_LOOK_S)
