@@ -26,6 +26,7 @@ GIB: Final = 1024 * MIB
 
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
+ContractPolicy = Literal["users", "strict", "off"]
 StateMode = Literal["auto", "eager", "windowed"]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -52,6 +53,8 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
     mode: StateMode = "auto"
     """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
+    contract: ContractPolicy = "users"
+    """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
     durable: bool = False
     """Whether a message is on the disk when it is accepted, and outlives a crash."""
     persist: PersistPolicy = "stop"
@@ -391,6 +394,7 @@ __all__ = [
     "CONFIG_FILE",
     "DATA_DIR",
     "Config",
+    "ContractPolicy",
     "DrainPolicy",
     "HttpConfig",
     "ModuleConfig",

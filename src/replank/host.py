@@ -210,6 +210,7 @@ class Host(ExchangesState):
         *,
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
+        allow_breaking: str | Iterable[str] = (),
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -218,6 +219,8 @@ class Host(ExchangesState):
                 module's own).
             reason: Who or what asked, for the history.
             on_phase: Is told as phases of this reload begin and end.
+            allow_breaking: Calls that may change although other modules use them: `deposit` or
+                `ledger.deposit`; `*` for all.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
@@ -226,7 +229,7 @@ class Host(ExchangesState):
             UnknownModule: There is no such module.
             UsageError: Nothing was named.
         """
-        return self._submit(self._targets(what), reason, on_phase)
+        return self._submit(self._targets(what), reason, on_phase, _names(allow_breaking))
 
     def rollback(
         self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
@@ -260,17 +263,19 @@ class Host(ExchangesState):
             )
         return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
 
-    async def plan(self, what: What) -> Plan:
+    async def plan(self, what: What, *, allow_breaking: str | Iterable[str] = ()) -> Plan:
         """Say what a reload would do; nothing changes.
 
         Args:
             what: As for `reload`.
+            allow_breaking: As for `reload`.
 
         Raises:
             UnknownModule: There is no such module.
         """
         targets = self._targets(what)
-        return await self._coordinator.plan(self._transaction(targets, "plan"))
+        allowed = _names(allow_breaking)
+        return await self._coordinator.plan(self._transaction(targets, "plan", allowed))
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first.
@@ -368,11 +373,12 @@ class Host(ExchangesState):
         targets: Mapping[str, Target],
         reason: str,
         on_phase: Callable[[PhaseEvent], None] | None,
+        allow_breaking: frozenset[str] = frozenset(),
     ) -> Ticket:
-        return self._scheduler.submit(Request(targets, reason, on_phase))
+        return self._scheduler.submit(Request(targets, reason, on_phase, allow_breaking))
 
     async def _run(self, request: Request) -> ReloadReport:
-        tx = self._transaction(request.targets, request.reason)
+        tx = self._transaction(request.targets, request.reason, request.allow_breaking)
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)
@@ -401,7 +407,9 @@ class Host(ExchangesState):
             )
         )
 
-    def _transaction(self, targets: Mapping[str, Target], reason: str) -> Transaction:
+    def _transaction(
+        self, targets: Mapping[str, Target], reason: str, allow_breaking: frozenset[str]
+    ) -> Transaction:
         participants = {
             name: Participant(
                 slot=self._routes.slot(name),
@@ -411,4 +419,14 @@ class Host(ExchangesState):
             )
             for name, target in targets.items()
         }
-        return Transaction(self._journal.next_id(), participants, reason, self.bus.publish)
+        return Transaction(
+            self._journal.next_id(),
+            participants,
+            reason,
+            self.bus.publish,
+            allow_breaking=allow_breaking,
+        )
+
+
+def _names(given: str | Iterable[str]) -> frozenset[str]:
+    return frozenset((given,) if isinstance(given, str) else given)

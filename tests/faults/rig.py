@@ -25,6 +25,8 @@ from tests.faults import hooks, stores
 NAMES = ("alpha", "beta", "gamma")
 QUICK = ReloadConfig(probe=False)
 CALLERS = 3
+PACE_S = 0.001
+"""Between two calls of one caller: every phase meets some, and the state stays small."""
 
 
 def victim(modules: int) -> str:
@@ -209,7 +211,7 @@ class Rig:
             except Exception as error:
                 self.account.errors.append(repr(error))
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(PACE_S)
 
     async def _sender(self, name: str) -> None:
         while not self._ending:
@@ -217,8 +219,7 @@ class Rig:
             key = (f"sender of {name}", self._number)
             await self.host[name].send.add(*key)
             self.account.sent.setdefault(name, []).append(key)
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await asyncio.sleep(PACE_S)
 
     async def _impatient(self, name: str) -> None:
         """Call and give up at once: what has not begun by then must never be executed."""
@@ -231,4 +232,4 @@ class Rig:
                 self.account.answered.setdefault(name, []).append(key)
             except TimeoutError:
                 self.account.gave_up.add(key)
-            await asyncio.sleep(0)
+            await asyncio.sleep(PACE_S)

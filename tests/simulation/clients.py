@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 from replank.errors import HostStopped, Overloaded, ReplankError, UsageError
 from replank.testing.history import Kind, Operation, Reloaded, Sent
@@ -48,6 +50,7 @@ class Clients:
         self.plan = world.plan
         self.rng = world.rng
         self.outcomes: list[str] = []
+        self.sent = world.disk.sent
 
     async def live(self) -> None:
         """Start, work, and stop in order."""
@@ -113,7 +116,7 @@ class Clients:
             )
             if not busy:
                 return
-            must(self.world.loop.time() < 200.0, f"it never comes to rest: {self.restless()}")
+            must(self.world.loop.time() < 40.0, f"it never comes to rest: {self.restless()}")
             await asyncio.sleep(0.05)
 
     def restless(self) -> str:
@@ -123,7 +126,9 @@ class Clients:
             for name, slot in host._routes.slots.items()
         }
         retiring = host._coordinator.retirement.waiting
-        return f"{slots}, {retiring} retiring, {host._scheduler.running} reloading"
+        held = [name for name, slot in host._routes.slots.items() if slot.persistence.moment.locked()]
+        kept = [slot.name for slot in host._routes.slots.values() if slot.probation and not slot.probation._over]
+        return f"{slots}, {retiring} retiring, {host._scheduler.running} reloading, saving {held}, kept {kept}"
 
     def close_history(self) -> None:
         world = self.world
@@ -131,7 +136,34 @@ class Clients:
             self.note(op)
         for tx in world.transactions.values():
             self.note_reload(tx)
+        for name in self.plan.names:
+            self.note_messages(name)
         rules.check_history(world)
+
+    def note_messages(self, name: str) -> None:
+        """Take the state's own account, and what the next life would handle, for what was done."""
+        world = self.world
+        kept = world.disk.kept[name]
+        done = [(str(sender), number) for sender, number in kept.values["handled"]]
+        left = [one["args"] for one in kept.messages]
+        left += [
+            msgspec.msgpack.decode(entry.payload)["args"]
+            for entry in world.disk.port._streams.get(f"inbox/{name}", ())
+            if entry.position > kept.inbox_position
+        ]
+        history = world.history[name]
+        history.handled = [*done, *((str(sender), number) for sender, number in left)]
+        history.sent = [
+            replace(one, accepted=None) if (name, one.sender, one.number) in world.cut else one
+            for one in self.sent.get(name, ())
+        ]
+
+    def crash(self) -> None:
+        """Note what nobody knows any more: messages that were only in memory."""
+        for name in self.plan.names:
+            if not self.plan.durable[name]:
+                sent = self.sent.get(name, [])
+                sent[:] = [replace(one, accepted=None) for one in sent]
 
     # -- callers ------------------------------------------------------------------------------
 
@@ -215,6 +247,9 @@ class Clients:
             if self.rng.random() < 0.5:
                 await world.loop.pause()
             sends = world.host[module].send.note(int(name), count)
+            account = self.sent.setdefault(module, [])
+            account.append(Sent(name, count, None))  # until it is known
+            place = len(account) - 1
             task = asyncio.ensure_future(sends)
             gives_up = self.rng.random() < 0.05
             if gives_up:
@@ -228,7 +263,7 @@ class Clients:
             elif task.exception() is not None:
                 must(isinstance(task.exception(), HostStopped), f"sending: {task.exception()!r}")
                 accepted = False
-            world.history[module].sent.append(Sent(name, count, accepted))
+            account[place] = Sent(name, count, accepted)
 
     # -- operators ----------------------------------------------------------------------------
 
@@ -329,7 +364,7 @@ def run(seed: int, prepare: Prepare | None = None) -> Result:
         result.crashes += crashed
         result.steps += world.loop.steps
         result.calls += len(world.ops)
-        result.messages += sum(len(one.sent) for one in world.history.values())
+        result.messages = sum(len(one) for one in disk.sent.values())
         result.time += world.loop.time()
         outcomes += clients.outcomes
         if not crashed:
@@ -347,6 +382,7 @@ def _live(world: World, clients: Clients, prepare: Prepare | None) -> bool:
         try:
             world.loop.run_until_complete(clients.live())
         except Crashed:
+            clients.crash()
             return True
         finally:
             world.life.dead = True

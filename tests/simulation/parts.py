@@ -25,6 +25,7 @@ from replank.module import Module
 from replank.coordinator.prepare import read_definition
 from replank.state.eager import EagerTransfer
 from replank.state.keeper import Kept
+from replank.testing.history import Sent
 from replank.testing.journal import MemoryDisk
 from replank.verification.watchdog import Watchdog
 
@@ -77,6 +78,8 @@ class Disk:
     port: MemoryPort = field(default_factory=MemoryPort)
     versions: dict[str, FakeVersion] = field(default_factory=dict)
     """By path and by digest."""
+    sent: dict[str, list[Sent]] = field(default_factory=dict)
+    """What senders of all lives know, by module: no part of the disk, but it too outlives."""
 
 
 @dataclass(eq=False)

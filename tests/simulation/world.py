@@ -18,7 +18,7 @@ from unittest import mock
 
 from replank import host
 from replank.config import Config, ModuleConfig, ReloadConfig
-from replank.coordinator import candidates, prepare
+from replank.coordinator import candidates, coordinator, prepare
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.errors import HostStopped, JournalError, Overloaded, ReplankError, UnknownCall
 from replank.instrumentation.events import ReloadEnded, ReloadStarted
@@ -154,7 +154,11 @@ class Code:
 
     async def handle(self, sender: int, number: int) -> None:
         self.world.handles(self, sender, number)
-        await self.rest(None)
+        try:
+            await self.rest(None)
+        except asyncio.CancelledError:  # by the drain policy, or because the host stops
+            self.world.cut.add((self.version.name, str(sender), number))
+            raise
 
     async def tick(self) -> None:
         must(self.ticking == 0, f"two timers tick in {self.private_name}")
@@ -217,7 +221,8 @@ class World:
         self.tickets: list[Any] = []
         self.cancelled: set[str] = set()
         self.journal_faults: dict[str, str] = {}
-        self.stopping = False
+        self.handled: set[tuple[str, str, int]] = set()
+        self.cut: set[tuple[str, str, int]] = set()
         self.numbers: dict[str, int] = defaultdict(int)
 
     # -- what the fakes ask -------------------------------------------------------------------
@@ -240,6 +245,8 @@ class World:
         kind = version.faults.get(place)
         if kind is None or self.life.dead:
             return
+        if kind in ("crash", "cancel") or place == "abandon":
+            del version.faults[place]  # once
         if kind == "crash":
             self.life.dead = True
         elif kind == "cancel":
@@ -359,7 +366,9 @@ class World:
         """Note that a message is handled."""
         rules.must_serve(code, f"message {number} of {sender} is handled")
         name = code.version.name
-        self.history[name].handled.append((str(sender), number))
+        key = (name, str(sender), number)
+        must(key not in self.handled, f"message {number} of {sender} is handled twice")
+        self.handled.add(key)
 
     # -- reloads ------------------------------------------------------------------------------
 
@@ -450,6 +459,7 @@ def simulated() -> Iterator[None]:
         virtual_clocks(lambda: 0.0),
         mock.patch.object(prepare, "read_definition", _read_definition),
         mock.patch.object(candidates, "make_transfer", parts.make_fake_transfer),
+        mock.patch.object(coordinator, "CollectorGuard", contextlib.nullcontext),
         mock.patch.multiple(host, **_FAKES),
     ):
         yield

@@ -15,8 +15,6 @@ from replank.state.snapshot import read
 from replank.verification.laws import Case, LawReport, check_laws, generated_cases
 
 
-
-
 def check_module(
     module: str,
     source: Path | None,

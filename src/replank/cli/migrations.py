@@ -43,6 +43,7 @@ def module_options(function: F) -> F:
 def new(
     module: str,
     source: Path | None,
+    *,
     renames: Sequence[str],
     removed: Sequence[str],
     defaults: Sequence[str],
@@ -50,7 +51,6 @@ def new(
     back: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
-    *,
     write: bool,
     as_json: bool,
 ) -> None:
@@ -66,7 +66,9 @@ def new(
         from replank.cli.new_step import draft_and_write, parse_answers
 
         answers = parse_answers(renames, removed, defaults, converters, back)
-        found = draft_and_write(module, source, data_dir, config, answers, write=write, ask=not as_json)
+        found = draft_and_write(
+            module, source, data_dir, config, answers, write=write, ask=not as_json
+        )
         if as_json:
             print_json(found)
         else:
@@ -81,11 +83,11 @@ def new(
 def show(
     module: str,
     source: Path | None,
+    *,
     start: int | None,
     end: int | None,
     data_dir: Path | None,
     config: Path | None,
-    *,
     as_json: bool,
 ) -> None:
     """Show the path between two schema numbers: each step, both ways, and its code."""
@@ -94,7 +96,7 @@ def show(
     with telling(as_json=as_json):
         from replank.cli.paths import show_path
 
-        found = show_path(module, source, data_dir, config, start, end)
+        found = show_path(module, source, data_dir, config, start=start, end=end)
         if as_json:
             print_json(found)
         else:
@@ -110,11 +112,11 @@ def show(
 def check(
     module: str,
     source: Path | None,
+    *,
     generated: int,
     seed: int,
     data_dir: Path | None,
     config: Path | None,
-    *,
     snapshots: bool,
     live: bool,
     as_json: bool,

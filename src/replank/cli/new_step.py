@@ -114,7 +114,7 @@ def draft_and_write(
         draft = Draft(gap.start, gap.end)
         if gap.old is not None:
             names = known_names(_file_of(known, read)[1])
-            draft = draft_step(gap.old, schema, gap.start, gap.end, answers, names)
+            draft = draft_step(gap.old, schema, gap.start, gap.end, answers=answers, known=names)
             if ask and sys.stdin.isatty() and sys.stdout.isatty():
                 draft = _ask(gap.old, schema, draft, answers, names)
         result = _result(known, draft)
@@ -181,13 +181,11 @@ def _result(known: Known, draft: Draft) -> NewStep:
 # -- asking
 
 
-def _ask(
-    old: Schema, new: Schema, draft: Draft, answers: Answers, names: frozenset[str]
-) -> Draft:
+def _ask(old: Schema, new: Schema, draft: Draft, answers: Answers, names: frozenset[str]) -> Draft:
     """Ask one question after the other: each answer may raise or settle others."""
     while draft.questions and (answers_more := _answered(draft.questions[0], answers)):
         try:
-            draft = draft_step(old, new, draft.start, draft.end, answers_more, names)
+            draft = draft_step(old, new, draft.start, draft.end, answers=answers_more, known=names)
         except UsageError as error:
             click.echo(f"{error}\n", err=True)
             continue

@@ -52,6 +52,7 @@ def show_path(
     source: Path | None,
     data_dir: Path | None,
     config: Path | None,
+    *,
     start: int | None,
     end: int | None,
 ) -> ShownPath:
@@ -91,7 +92,9 @@ def show_path(
         if old is not None and end == code.version:
             way = find_path(old, code, steps, module=known.name)
             automatic = tuple(
-                line.removeprefix("automatic: ") for line in way.steps if line.startswith("automatic")
+                line.removeprefix("automatic: ")
+                for line in way.steps
+                if line.startswith("automatic")
             )
         return ShownPath(
             module=known.name,

@@ -25,7 +25,9 @@ def render_draft(found: NewStep) -> RenderableType:
     if not found.step:
         parts.append(Text(_nothing(found), style="bold green"))
     elif found.written:
-        parts.append(Text(f"✔ written into {found.source}, schema={found.schema_to}:", "bold green"))
+        parts.append(
+            Text(f"✔ written into {found.source}, schema={found.schema_to}:", "bold green")
+        )
         parts.append(Text(found.step))
     else:
         style = "bold yellow" if found.questions else "bold"
@@ -87,7 +89,9 @@ def render_path(found: ShownPath) -> RenderableType:
         for one in step.operations:
             mark = "  lossy" if one.lossy and one.down else ""
             parts.append(Text(f"  up    {one.up}{mark}"))
-            parts.append(Text(f"  down  {one.down or 'no way back'}", style="" if one.down else "yellow"))
+            parts.append(
+                Text(f"  down  {one.down or 'no way back'}", style="" if one.down else "yellow")
+            )
     if found.automatic:
         parts.append(Text("automatic", style="bold"))
         parts += [Text(f"  {line}") for line in found.automatic]

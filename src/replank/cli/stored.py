@@ -149,13 +149,13 @@ def _import_stopped(folder: Path, module: str, file: Path) -> ImportReport:
                 found=f"no committed version in {folder}",
                 do="run the host once, so that the code that the state fits is known",
             )
-        return asyncio.run(_write(folder, committed, file))
+        given = read_document(file.read_bytes(), module)
+        return asyncio.run(_write(folder, committed, given))
     finally:
         lock.release()
 
 
-async def _write(folder: Path, committed: Committed, file: Path) -> ImportReport:
-    given = read_document(file.read_bytes(), committed.module)
+async def _write(folder: Path, committed: Committed, given: Snapshot) -> ImportReport:
     store = VersionStore(folder / "versions")
     version = store.get(committed.digest, source=Path(committed.source))
     with reading_version(version, committed.module) as code:

@@ -152,7 +152,8 @@ class _Text:
         return self.offset(node.lineno, node.col_offset)
 
     def end(self, node: ast.expr | ast.stmt) -> int:
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
         return self.offset(node.end_lineno, node.end_col_offset)
 
     def after(self, node: ast.stmt | None) -> int:
@@ -195,7 +196,7 @@ def _into_list(text: _Text, value: ast.expr, step: StepText, prefix: str) -> _Ed
         inner = _indent_of(text, last)
         added = f"{step(inner, prefix)},"
     at, end = text.end(last), text.end(value)
-    bare = isinstance(value, ast.Tuple) and text.source[end - 1] != ")"
+    bare = isinstance(value, ast.Tuple) and text.start(value) == text.start(value.elts[0])
     if bare:
         raise _by_hand("the migrations are a tuple without brackets", "", value)
     between = text.source[at : end - 1]
@@ -352,11 +353,10 @@ def _last_import(body: Sequence[ast.stmt]) -> ast.stmt | None:
 def _assigned(body: Sequence[ast.stmt], name: str) -> ast.expr | None:
     found: ast.expr | None = None
     for node in body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in node.targets
-        ):
-            found = node.value
-        elif (
+        if (
+            isinstance(node, ast.Assign)
+            and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+        ) or (
             isinstance(node, ast.AnnAssign)
             and isinstance(node.target, ast.Name)
             and node.target.id == name

@@ -106,6 +106,7 @@ def make_generation(
     target = definition.construct(code.module)
     names = {*definition.calls, *definition.functions}
     names |= {one.name for one in definition.checks} | {one.name for one in definition.timers}
+    names |= set(definition.invariants)
     methods = {name: getattr(target, name) for name in names}
     lane.methods = {name: methods[name] for name in definition.calls}
     lane.entries = {

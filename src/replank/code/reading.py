@@ -1,4 +1,4 @@
-"""Read a module's definition from its source, for tools: loaded beside everything, published nowhere.
+"""Read a module's definition from its source, for tools: loaded and forgotten, never published.
 
 What is loaded here never serves. The code of the module does run, in this process, so tools for
 people and tests do it and a host does not.
@@ -44,9 +44,11 @@ def reading(source: Path, name: str) -> Iterator[ReadModule]:
         SourceError: The source is missing or does not load.
         DefinitionError: It is no module.
     """
-    with tempfile.TemporaryDirectory(prefix="replank-") as folder:
-        with reading_version(VersionStore(Path(folder)).put(source), name) as read:
-            yield read
+    with (
+        tempfile.TemporaryDirectory(prefix="replank-") as folder,
+        reading_version(VersionStore(Path(folder)).put(source), name) as read,
+    ):
+        yield read
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from replank.code.generation import Generation
+from replank.coordinator.contracts import judge_contracts
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.probation import Probation
 from replank.coordinator.slot import Routes
@@ -20,6 +21,7 @@ from replank.state.limits import Mode, StateLimits
 from replank.state.manager import make_return, make_transfer
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
+from replank.verification.checks import is_cancelled
 
 
 class Candidates:
@@ -46,6 +48,7 @@ class Candidates:
                     group.create_task(self._make(tx, one))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        await judge_contracts(tx, self.routes)
         self._check_uses(tx)
         for one in tx.each():
             one.migration = find_path(
@@ -79,6 +82,7 @@ class Candidates:
                 one.name, one.old, one.new, before.state, limits=self._limits(one)
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
+        await judge_contracts(tx, self.routes)
 
     @contextmanager
     def chain(self, tx: Transaction) -> Iterator[None]:
@@ -123,9 +127,9 @@ class Candidates:
         limit_s = self.workshop.config.restore_timeout_s
         try:
             await self.workshop.watchdog.call(hook, limit_s, "on_start")
-        except (ReplankError, asyncio.CancelledError):
-            raise
         except BaseException as error:
+            if isinstance(error, ReplankError | GeneratorExit) or is_cancelled():
+                raise
             raise ModuleError(
                 f"on_start failed: {type(error).__name__}: {error}",
                 module=name,
@@ -143,7 +147,16 @@ class Candidates:
         generation.started = False
         with self.workshop.watchdog:
             limit_s = self.workshop.config.restore_timeout_s
-            await self.workshop.watchdog.call(hook, limit_s, "on_stop")
+            try:
+                await self.workshop.watchdog.call(hook, limit_s, "on_stop")
+            except (asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:
+                if is_cancelled():
+                    raise
+                raise ModuleError(  # a candidate must not end the host's loop
+                    f"on_stop failed: {type(error).__name__}: {error}",
+                    module=generation.definition.name,
+                    do="mend on_stop",
+                ) from error
 
     def run_tasks(self, one: Participant) -> None:
         """Start the timers of the candidate and go on with the old generation's tasks."""
@@ -186,7 +199,8 @@ class Candidates:
             check_uses(definition, changed, self.routes)
         users = {user for name in changed for user in self.routes.users_of(name)}
         for user in sorted(users - changed.keys()):
-            check_uses(self.routes.current(user).definition, changed, self.routes)
+            using = self.routes.current(user).definition
+            check_uses(using, changed, self.routes, allowed=tx.allow_breaking)
 
     def _wire_for_rehearsal(self, tx: Transaction) -> None:
         """Have the candidates see one another, and what serves of all other modules."""

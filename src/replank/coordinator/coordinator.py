@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import perf_counter
 
+import msgspec
+
 from replank.code.generation import Generation
 from replank.config import Config
 from replank.coordinator.candidates import Candidates
+from replank.coordinator.endings import guarded, settled
+from replank.coordinator.invariants import (
+    note_invariants,
+    rehearse_invariants,
+    verify_invariants,
+)
 from replank.coordinator.phases import SPECS, Where
-from replank.coordinator.plan import plan_of
+from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop, brisk_switching
 from replank.coordinator.probation import Probation
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
-from replank.errors import MigrationError
 from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, ReloadStarted
 from replank.journal.journal import Journal
 from replank.report import ErrorReport, Outcome, Phase, Plan, ReloadReport
@@ -139,12 +146,16 @@ class ReloadCoordinator:
     async def _phase(self, tx: Transaction, phase: Phase, where: Where) -> None:
         work = getattr(self, f"_{phase}_in_{where}")
         # The work knows its own limit and says best what did not end; this one is the last resort.
-        limit_s = SPECS[phase].deadline_s(self.config.reload)
+        tx.limit_s = SPECS[phase].deadline_s(self.config.reload)
         if phase is Phase.DRAIN:
-            limit_s = self._drain_limit_s(tx)
+            tx.limit_s = self._drain_limit_s(tx)
         elif phase is Phase.SNAPSHOT and where == "window":
-            limit_s = self.config.reload.window_timeout_s
-        await tx.run(phase, where, work, limit_s + _GRACE_S)
+            tx.limit_s = self.config.reload.window_timeout_s
+        await tx.run(phase, where, work, tx.limit_s + _GRACE_S)
+
+    async def _guarded(self, tx: Transaction, one: Participant, work: Awaitable[None]) -> None:
+        what = f"{tx.phase} of {one.name}"
+        await guarded(self.workshop.watchdog, one.name, work, tx.limit_s, what)
 
     # -- the window: the old version serves -------------------------------------------------
 
@@ -157,12 +168,12 @@ class ReloadCoordinator:
 
     async def _snapshot_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
-            await one.state.snapshot(None)
+            await self._guarded(tx, one, one.state.snapshot(None))
         return f"{sum(one.state.records for one in tx.each())} records"
 
     async def _migrate_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
-            await one.state.migrate(None)
+            await self._guarded(tx, one, one.state.migrate(None))
         return "; ".join(line for one in tx.each() for line in one.path.steps)
 
     async def _restore_in_window(self, tx: Transaction) -> str:
@@ -173,12 +184,15 @@ class ReloadCoordinator:
             for one in tx.each():
                 one.state.align()
         tx.digests = _joined(one.state.digests() for one in tx.each())
-        self._refuse_long_pause(tx)
+        refuse_long_pause(tx, self.config.reload.max_pause_s)
         return ""
 
     async def _verify_in_window(self, tx: Transaction) -> str:
+        limit_s = self.config.reload.verify_timeout_s
+        held = rehearse_invariants(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
+        tx.checks_passed += len(held)
         with self.candidates.chain(tx):
-            return await self._check(tx, "rehearsal")
+            return ", ".join(filter(None, (*held, await self._check(tx, "rehearsal"))))
 
     # -- the pause: calls wait --------------------------------------------------------------
 
@@ -197,18 +211,20 @@ class ReloadCoordinator:
         return ""
 
     async def _snapshot_in_pause(self, tx: Transaction) -> str:
+        note_invariants(tx, self.config.reload.verify_timeout_s)
         for one in tx.each():
-            await one.state.snapshot(tx.drained)
+            await self._guarded(tx, one, one.state.snapshot(tx.drained))
         return f"{sum(one.state.records for one in tx.each())} records"
 
     async def _migrate_in_pause(self, tx: Transaction) -> str:
         for one in tx.each():
-            await one.state.migrate(tx.drained)
+            await self._guarded(tx, one, one.state.migrate(tx.drained))
         return "; ".join(line for one in tx.each() for line in one.path.steps)
 
     async def _swap_in_pause(self, tx: Transaction) -> str:
-        before = self.routes.assign({one.name: one.new for one in tx.each()})
+        before = {one.name: one.old for one in tx.each()}
         tx.on_undo("put the routing table back", lambda: _drop(self.routes.assign(before)))
+        self.routes.assign({one.name: one.new for one in tx.each()})
         return ", ".join(f"{one.name}: {one.old.number} -> {one.new.number}" for one in tx.each())
 
     async def _restore_in_pause(self, tx: Transaction) -> str:
@@ -218,18 +234,24 @@ class ReloadCoordinator:
         return ""
 
     async def _verify_in_pause(self, tx: Transaction) -> str:
-        return await self._check(tx, "pause")
+        held = verify_invariants(tx, self.config.reload.verify_timeout_s)
+        tx.checks_passed += len(held)
+        return ", ".join(filter(None, (*held, await self._check(tx, "pause"))))
 
     async def _commit_in_pause(self, tx: Transaction) -> str:
         await self._write_commit_record(tx)
         # The point of no return: from here only forward.
         tx.forget_undo()
-        for one in tx.each():
-            one.state.committed()
-            one.new.started_at = datetime.now(UTC).isoformat()
-            self.candidates.run_tasks(one)
-        self._reopen(tx)
-        _release_moments(tx)
+        try:
+            for one in tx.each():
+                one.state.committed()
+                one.new.started_at = datetime.now(UTC).isoformat()
+                self.candidates.run_tasks(one)
+        except Exception as error:  # it is committed: what failed is told, and the gates open
+            tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
+        finally:
+            self._reopen(tx)
+            _release_moments(tx)
         for one in tx.each():
             one.slot.persistence.committed()
         return ""
@@ -242,7 +264,8 @@ class ReloadCoordinator:
         try:
             self.journal.commit_now(tx.id, self.candidates.committed(tx))
         except BaseException:
-            if await self.journal.state(tx.id) != "committed":
+            # Asked to the end: a cancellation must not leave it open which version serves.
+            if await settled(self.journal.state(tx.id)) != "committed":
                 raise
 
     # -- the end ----------------------------------------------------------------------------
@@ -275,9 +298,10 @@ class ReloadCoordinator:
     async def _close(self, tx: Transaction, report: ReloadReport) -> ReloadReport:
         tx.flush()
         try:
-            await self.journal.finish(tx.id, report)
+            await settled(self.journal.finish(tx.id, report))
         except Exception as error:  # the outcome stands; only its story was not written
-            tx.warnings.append(f"the report was not written to the journal: {error}")
+            text = f"the report was not written to the journal: {error}"
+            report = msgspec.structs.replace(report, warnings=(*report.warnings, text))
         if report.committed:
             for one in tx.each():
                 self.bus.publish(
@@ -340,21 +364,6 @@ class ReloadCoordinator:
             tx.warnings.append(
                 f"{error.args[0] if error.args else error}; asked again after on_start "
                 '(mark it @check(when="pause") to leave the rehearsal out)'
-            )
-
-    def _refuse_long_pause(self, tx: Transaction) -> None:
-        predicted_s = sum(one.state.predicted_pause_s for one in tx.each())
-        limit_s = self.config.reload.max_pause_s
-        if predicted_s > limit_s:
-            largest = max(tx.each(), key=lambda one: one.state.predicted_pause_s)
-            raise MigrationError(
-                "the pause would be longer than allowed",
-                module=largest.name,
-                phase=Phase.PREPARE,
-                found=f"about {predicted_s:.3f} s for {largest.state.records} records, "
-                "measured on the real state",
-                expected=f"at most reload.max_pause_s = {limit_s:g}",
-                do="keep the records in a Table, or raise reload.max_pause_s",
             )
 
 

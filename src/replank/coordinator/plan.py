@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import perf_counter
 
 from replank.coordinator.transaction import Participant, Transaction
-from replank.report import ErrorReport, ModulePlan, Plan
+from replank.errors import MigrationError
+from replank.report import ErrorReport, ModulePlan, Phase, Plan
 from replank.schema import difference
 
 
@@ -25,6 +26,30 @@ def plan_of(tx: Transaction, error: ErrorReport | None) -> Plan:
     )
 
 
+def refuse_long_pause(tx: Transaction, limit_s: float) -> None:
+    """Refuse a reload for which calls would wait too long.
+
+    Args:
+        tx: The transaction; its copies were made and measured.
+        limit_s: Seconds that the pause may take.
+
+    Raises:
+        MigrationError: It would be longer.
+    """
+    predicted_s = sum(one.state.predicted_pause_s for one in tx.each())
+    if predicted_s > limit_s:
+        largest = max(tx.each(), key=lambda one: one.state.predicted_pause_s)
+        raise MigrationError(
+            "the pause would be longer than allowed",
+            module=largest.name,
+            phase=Phase.PREPARE,
+            found=f"about {predicted_s:.3f} s for {largest.state.records} records, "
+            "measured on the real state",
+            expected=f"at most reload.max_pause_s = {limit_s:g}",
+            do="keep the records in a Table, or raise reload.max_pause_s",
+        )
+
+
 def _module_plan(one: Participant) -> ModulePlan:
     old, new = one.old, one.candidate
     changes: tuple[str, ...] = ()
@@ -42,6 +67,7 @@ def _module_plan(one: Participant) -> ModulePlan:
         schema_from=old.definition.schema.version,
         schema_to=new.definition.schema.version if new else 0,
         schema_changes=changes,
+        contract_changes=tuple(map(str, one.contract_changes)),
         steps=tuple(one.migration.steps) if one.migration else (),
         carried=definition.carried,
         snapshotted=tuple(n for n in definition.state_names if n not in definition.carried),

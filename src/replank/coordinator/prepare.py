@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,12 @@ from replank.code.store import Version, VersionStore
 from replank.config import ReloadConfig
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
-from replank.errors import DefinitionError, InternalError, SourceError
+from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
 from replank.traffic.calls import chain_var
 from replank.traffic.gate import Lane
+from replank.verification.usage import interface_calls
 from replank.verification.watchdog import Watchdog
 
 _BRISK_SWITCH_S = 0.0005
@@ -92,8 +93,8 @@ class Workshop:
             )
         except BaseException as error:
             code.unload()
-            if isinstance(error, DefinitionError | InternalError | asyncio.CancelledError):
-                raise
+            if isinstance(error, DefinitionError | InternalError | PhaseTimeout):
+                raise  # a cancellation can only be the constructor's own: it awaits nothing
             raise SourceError(
                 f"the module cannot be constructed: {type(error).__name__}: {error}",
                 module=slot.name,
@@ -112,13 +113,20 @@ class Workshop:
         return result.code
 
 
-def check_uses(definition: Definition, others: Mapping[str, Definition], routes: Routes) -> None:
+def check_uses(
+    definition: Definition,
+    others: Mapping[str, Definition],
+    routes: Routes,
+    *,
+    allowed: Collection[str] = (),
+) -> None:
     """Refuse a module whose used modules are missing, of a wrong version, or lack its calls.
 
     Args:
         definition: Whose uses to look at.
         others: The definitions of the other modules of the transaction, by name.
         routes: Everything else.
+        allowed: Calls that may be missing, by name, as `ledger.deposit`, or `*` for all.
 
     Raises:
         DefinitionError: A used module is not there, or not as it is needed.
@@ -139,7 +147,7 @@ def check_uses(definition: Definition, others: Mapping[str, Definition], routes:
                 continue  # start-up: it is checked when that module has been loaded
             other = generation.definition
         _check_range(definition.name, use.module, use.versions, other.label)
-        _check_calls(definition.name, use.module, use.interface, other)
+        _check_calls(definition.name, use.module, use.interface, other, allowed)
 
 
 def _check_range(user: str, used: str, versions: str, label: str) -> None:
@@ -172,15 +180,17 @@ def _check_range(user: str, used: str, versions: str, label: str) -> None:
         )
 
 
-def _check_calls(user: str, used: str, interface: type | None, other: Definition) -> None:
+def _check_calls(
+    user: str, used: str, interface: type | None, other: Definition, allowed: Collection[str]
+) -> None:
     if interface is None:
         return
-    wanted = [
+    wanted = sorted(interface_calls(interface))
+    missing = [
         name
-        for name, value in vars(interface).items()
-        if not name.startswith("_") and callable(value)
+        for name in wanted
+        if name not in other.calls and not {name, f"{used}.{name}", "*"} & set(allowed)
     ]
-    missing = sorted(name for name in wanted if name not in other.calls)
     if missing:
         raise DefinitionError(
             f"it uses calls that {used} {other.label} does not have: {', '.join(missing)}",

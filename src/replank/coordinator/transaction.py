@@ -26,6 +26,8 @@ from replank.report import (
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held
+from replank.verification.contract import ContractChange
+from replank.verification.invariants import Invariants
 
 if TYPE_CHECKING:
     from replank.coordinator.probation import Probation
@@ -49,6 +51,10 @@ class Participant:
     transfer: Transfer | None = None
     slow_checks: frozenset[str] = frozenset()
     """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
+    contract_changes: tuple[ContractChange, ...] = ()
+    """What the candidate offers otherwise than what serves."""
+    invariants: Invariants | None = None
+    """What a reload must not change, and what the old version said of it."""
     resume: tuple[str, ...] = ()
     """Spawned methods that were running in the old generation."""
 
@@ -111,6 +117,8 @@ class Transaction:
     publish: Callable[[Event], None]
     back: Probation | None = None
     """The probation whose old generations are to serve again; None for a reload."""
+    allow_breaking: frozenset[str] = frozenset()
+    """Calls that may change under their users."""
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     started: float = field(default_factory=perf_counter)
     course: Course = field(default_factory=Course)
@@ -124,6 +132,8 @@ class Transaction:
     warnings: list[str] = field(default_factory=list)
     checks_passed: int = 0
     digests: tuple[str, str] = ("", "")
+    limit_s: float = 0.0
+    """Seconds that the part of the phase that runs may take."""
     _times: dict[Phase, _Times] = field(default_factory=dict)
     _undo: list[tuple[str, Callable[[], Awaitable[None] | None]]] = field(default_factory=list)
     _buffer: list[Event] = field(default_factory=list)
@@ -208,7 +218,9 @@ class Transaction:
                 result = action()
                 if result is not None:
                     await result
-            except Exception as error:
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # whatever it is, the rest must be taken back too
                 failures.append(f"{label}: {type(error).__name__}: {error}")
         for times in self._times.values():
             if times.outcome is PhaseOutcome.DONE:

@@ -130,6 +130,7 @@ def draft_step(
     new: Schema,
     start: int,
     end: int,
+    *,
     answers: Answers | None = None,
     known: Iterable[str] = (),
 ) -> Draft:
@@ -146,7 +147,8 @@ def draft_step(
     Raises:
         UsageError: An answer answers nothing, or is no value of the type.
     """
-    return _Drafter(old, new, start, end, answers or Answers(), frozenset(known)).draft()
+    answers = answers or Answers()
+    return _Drafter(old, new, start, end, answers=answers, known=frozenset(known)).draft()
 
 
 class _Drafter:
@@ -156,6 +158,7 @@ class _Drafter:
         new: Schema,
         start: int,
         end: int,
+        *,
         answers: Answers,
         known: frozenset[str],
     ) -> None:
@@ -311,7 +314,9 @@ class _Drafter:
 def _candidates(gone: Difference, added: Mapping[str, Difference], answers: Answers) -> list[str]:
     """Return the paths of new fields that could be a removed one under another name."""
     head = gone.path.rpartition(".")[0]
-    like, unlike, elsewhere = [], [], []
+    like: list[str] = []
+    unlike: list[str] = []
+    elsewhere: list[str] = []
     for path, came in added.items():
         if path in answers.defaults:
             continue  # the author has said that it is new

@@ -98,7 +98,7 @@ def is_expression(text: str, known: frozenset[str]) -> bool:
     return _names(text) <= known
 
 
-def fits(value: Any, shape: Shape) -> bool:  # noqa: PLR0911 - one line a kind
+def fits(value: Any, shape: Shape) -> bool:  # noqa: C901, PLR0911 - one line a kind
     """Tell whether a plain value fits a shape.
 
     Args:

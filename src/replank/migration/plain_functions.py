@@ -107,7 +107,7 @@ def _up(line: Line) -> list[str]:
         return [f"#.pop({_quote(operation.name)})"]
     if isinstance(operation, Add):
         return [f"#[{_quote(operation.name)}] = {given['default']}"]
-    name = _quote(operation.segments[-1])  # type: ignore[attr-defined]
+    name = _quote(operation.segments[-1])
     return [f"#[{name}] = {_called(given['up'])}(#[{name}])"]
 
 
@@ -122,7 +122,7 @@ def _down(line: Line) -> list[str] | None:
         return [f"#.pop({_quote(operation.name)})"]
     if "down" not in given:
         return None
-    name = _quote(operation.segments[-1])  # type: ignore[attr-defined]
+    name = _quote(operation.segments[-1])
     return [f"#[{name}] = {_called(given['down'])}(#[{name}])"]
 
 

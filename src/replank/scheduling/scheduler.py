@@ -33,6 +33,8 @@ class Request:
     targets: Mapping[str, Target]
     reason: str = "call"
     on_phase: Callable[[PhaseEvent], None] | None = None
+    allow_breaking: frozenset[str] = frozenset()
+    """Calls that may change under their users."""
     ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
     work: Callable[[], Awaitable[Any]] | None = None
     """What to do instead of a reload, while no reload of these modules runs."""

@@ -11,10 +11,11 @@ import base64
 import math
 from collections.abc import Callable, Generator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from replank.definition import Definition
 from replank.errors import SchemaError, SnapshotError, UsageError
 from replank.hints import read_form
 from replank.migration.engine import Migration, find_path, steps_of
@@ -23,6 +24,7 @@ from replank.shapes import Schema, make_schema
 from replank.state.format import Snapshot
 from replank.state.holder import Holder
 from replank.state.memo import Conflict, new_memo
+from replank.state.names import Namespace
 from replank.state.snapshot import count_records, restore, take, trees_of
 from replank.state.wire import TAG, WireReader, WireWriter, encode, shared_nodes
 from replank.table import Table
@@ -32,6 +34,18 @@ FORMAT: Final = 1
 _SAMPLE: Final = 200
 _ITEMS_A_STEP: Final = 16
 _CONTAINERS: Final = (dict, list, set, frozenset, tuple, Table)
+
+
+class Code(Protocol):
+    """What a state is fitted to: the code's definition and its own names."""
+
+    @property
+    def definition(self) -> Definition:
+        """What was read from it."""
+
+    @property
+    def own(self) -> Namespace:
+        """The names that are its own."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,9 +152,7 @@ def read_document(text: bytes, module: str) -> Snapshot:
             module, f"{document.kind}, format {document.format}", f"{KIND}, format {FORMAT}",
         )  # fmt: skip
     if document.module != module:
-        raise _refused(
-            "this is the state of another module", module, document.module, module
-        )
+        raise _refused("this is the state of another module", module, document.module, module)
     try:
         found = Schema.from_dict(_from_json(document.schema))
         schema = make_schema(found.version, found.fields, found.records)
@@ -182,12 +194,12 @@ def _refused(
 # -- in
 
 
-def fit(snapshot: Snapshot, holder: Holder) -> tuple[dict[str, Any], Migration]:
+def fit(snapshot: Snapshot, code: Code) -> tuple[dict[str, Any], Migration]:
     """Bring a snapshot to the code that serves, and build all its values; nothing is replaced.
 
     Args:
         snapshot: The state to put in.
-        holder: The generation that shall hold it.
+        code: That of the generation that shall hold it.
 
     Returns:
         Every field that is not carried with its new value, and the way it took.
@@ -197,7 +209,7 @@ def fit(snapshot: Snapshot, holder: Holder) -> tuple[dict[str, Any], Migration]:
         SchemaError: No steps lead from its schema to the code's.
         MigrationError: A step failed, or a value does not fit its type.
     """
-    definition = holder.definition
+    definition = code.definition
     schema = definition.schema
     if snapshot.schema.version > schema.version:
         raise UsageError(
@@ -210,7 +222,7 @@ def fit(snapshot: Snapshot, holder: Holder) -> tuple[dict[str, Any], Migration]:
         )
     way = find_path(snapshot.schema, schema, steps_of(definition), module=definition.name)
     tree = way.upgrade(snapshot.tree)
-    built = restore(tree, schema, hints=definition.hints, own=holder.own)
+    built = restore(tree, schema, hints=definition.hints, own=code.own)
     carried = set(definition.carried)
     fresh = {
         name: type(value)() if definition.shape == "file" and type(value) in _CONTAINERS else value

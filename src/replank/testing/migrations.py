@@ -75,7 +75,7 @@ def check_migrations(
     """
     notes: list[str] = []
     with _target(module) as (target, schemas):
-        cases = _cases(target, schemas, states, generated, seed, notes)
+        cases = _cases(target, schemas, states, generated=generated, seed=seed, notes=notes)
         report = check_laws(target, cases, notes)
     if not report.ok:
         raise MigrationsBroken(report)
@@ -134,6 +134,7 @@ def _cases(
     target: Target,
     schemas: tuple[Schema, ...],
     states: Iterable[State],
+    *,
     generated: int,
     seed: int,
     notes: list[str],

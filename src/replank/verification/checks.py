@@ -70,7 +70,7 @@ async def _run_one(
         error.module = module
         raise
     except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise  # the reload itself is cancelled or out of time; else it is the check's own
         if isinstance(error, GeneratorExit):
             raise
@@ -91,6 +91,7 @@ async def _run_one(
         )
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
+    """Tell whether the running task is being cancelled, or a candidate only raised the error."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

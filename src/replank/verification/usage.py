@@ -70,13 +70,16 @@ class _Scan:
     def _handles(self) -> Iterator[ast.expr]:
         """Yield every place where the handle is read."""
         for node in self.nodes:
-            read = isinstance(getattr(node, "ctx", None), ast.Load)
-            if isinstance(node, ast.Attribute) and node.attr == self.field and read:
-                yield node
-            elif isinstance(node, ast.Name) and node.id in self.aliases and read:
-                yield node
+            match node:
+                case ast.Attribute(attr=self.field, ctx=ast.Load()):
+                    yield node
+                case ast.Name(id=name, ctx=ast.Load()) if name in self.aliases:
+                    yield node
+                case ast.ImportFrom(names=names):
+                    found = (one.asname for one in names if one.name == self.field and one.asname)
+                    self.aliases.update(found)
 
-    def _use(self, handle: ast.expr) -> str | None:
+    def _use(self, handle: ast.expr) -> str | None:  # noqa: PLR0911 - one line a kind
         """Return the call made here, "" for none, None when it cannot be told."""
         parent = self.parents[handle]
         match parent:
@@ -86,18 +89,18 @@ class _Scan:
             case ast.Attribute(attr=name):
                 return name
             case ast.Call(
-                func=ast.Name(id="getattr"), args=[first, ast.Constant(value=str(name)), *_]
-            ):
-                return name if first is handle else None
-            case (
-                ast.Assign(targets=[ast.Name(id=alias)]) | ast.NamedExpr(target=ast.Name(id=alias))
-            ):
+                func=ast.Name(id="getattr"), args=[one, ast.Constant(value=str(name))]
+            ) if one is handle:
+                return name
+            case ast.Assign(targets=[ast.Name(id=alias)]):
                 self.aliases.add(alias)
-                # The value of `(x := self.ledger)` is the handle once more.
-                return self._use(parent) if isinstance(parent, ast.NamedExpr) else ""
-            case (
-                ast.Expr() | ast.Compare() | ast.BoolOp() | ast.UnaryOp() | ast.If() | ast.Assert()
-            ):
+                return ""
+            case ast.NamedExpr(target=ast.Name(id=alias)):
+                self.aliases.add(alias)
+                return self._use(parent)
+            case ast.BoolOp() | ast.IfExp():
+                return self._use(parent)  # its value may be the handle
+            case ast.Expr() | ast.Compare() | ast.UnaryOp() | ast.If() | ast.Assert():
                 return ""  # looked at, not used
             case _:
                 return None
