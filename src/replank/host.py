@@ -274,8 +274,9 @@ class Host(ExchangesState):
             UnknownModule: There is no such module.
         """
         targets = self._targets(what)
-        allowed = _names(allow_breaking)
-        return await self._coordinator.plan(self._transaction(targets, "plan", allowed))
+        tx = self._transaction(targets, "plan")
+        tx.allow_breaking = _names(allow_breaking)
+        return await self._coordinator.plan(tx)
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first.
@@ -378,7 +379,8 @@ class Host(ExchangesState):
         return self._scheduler.submit(Request(targets, reason, on_phase, allow_breaking))
 
     async def _run(self, request: Request) -> ReloadReport:
-        tx = self._transaction(request.targets, request.reason, request.allow_breaking)
+        tx = self._transaction(request.targets, request.reason)
+        tx.allow_breaking = request.allow_breaking
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)
@@ -407,9 +409,7 @@ class Host(ExchangesState):
             )
         )
 
-    def _transaction(
-        self, targets: Mapping[str, Target], reason: str, allow_breaking: frozenset[str]
-    ) -> Transaction:
+    def _transaction(self, targets: Mapping[str, Target], reason: str) -> Transaction:
         participants = {
             name: Participant(
                 slot=self._routes.slot(name),
@@ -419,13 +419,7 @@ class Host(ExchangesState):
             )
             for name, target in targets.items()
         }
-        return Transaction(
-            self._journal.next_id(),
-            participants,
-            reason,
-            self.bus.publish,
-            allow_breaking=allow_breaking,
-        )
+        return Transaction(self._journal.next_id(), participants, reason, self.bus.publish)
 
 
 def _names(given: str | Iterable[str]) -> frozenset[str]:

@@ -70,6 +70,13 @@ class Cell:
         return f"{self.phase}/{self.where}/{fault}/{self.modules}"
 
 
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """Return the cell with this name."""
+        phase, where, fault, modules = text.split("/")
+        return cls(Phase(phase), where, fault.replace("-", " "), int(modules))
+
+
 PARTS: tuple[tuple[Phase, Where], ...] = tuple(
     (spec.phase, where)
     for where in ("window", "pause")
@@ -146,6 +153,8 @@ def _hangs(cell: Cell) -> bool:
 
 def _deadlines(cell: Cell) -> dict[str, float]:
     limits = {f"{cell.phase}_timeout_s": SHORT_S}
+    if cell.phase is Phase.SNAPSHOT and cell.where == "window":
+        limits = {"window_timeout_s": SHORT_S}
     if cell.fault.startswith("constructor:"):
         limits = {"probe_timeout_s": SHORT_S}
     return limits
@@ -339,6 +348,15 @@ async def calls_in(cell: Cell, folder: Path) -> int:
         for (phase, where), calls in counted.items():
             _counts[phase, where, cell.modules] = len(calls.names)
     return _counts[key]
+
+
+async def every_call(folder: Path) -> list[Cell]:
+    """Return a cell for every single call of ours in every part of a reload of one module."""
+    return [
+        Cell(phase, where, f"internal:call {number}", 1)
+        for phase, where in PARTS
+        for number in range(1, 1 + await calls_in(Cell(phase, where, "", 1), folder))
+    ]
 
 
 async def _at_a_call(rig: Rig, cell: Cell, what: str, seed: int) -> Trial | None:

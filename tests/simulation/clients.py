@@ -115,6 +115,7 @@ class Clients:
                 or any(slot.probation and not slot.probation._over for slot in slots)
             )
             if not busy:
+                await asyncio.sleep(0.1)  # a thread that loads what nobody wants any more
                 return
             must(self.world.loop.time() < 40.0, f"it never comes to rest: {self.restless()}")
             await asyncio.sleep(0.05)

@@ -19,6 +19,7 @@ import click
 from replank.cli.migrations import migrations
 from replank.cli.options import (
     PATH,
+    allow_option,
     call_arguments,
     client_of,
     host_options,
@@ -91,10 +92,12 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 
 @app.command()
 @target_arguments
+@allow_option
 @host_options
 def reload(
     names: Sequence[str],
     sources: Sequence[Path],
+    allowed: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
@@ -105,7 +108,11 @@ def reload(
         from replank.cli.arguments import parse_targets
 
         what = parse_targets(names, sources)
-        _follow(lambda on_line: client.reload(what, on_line=on_line), names, as_json=as_json)
+
+        def begin(on_line: Any) -> ReloadReport:
+            return client.reload(what, on_line=on_line, allow_breaking=allowed)
+
+        _follow(begin, names, as_json=as_json)
 
 
 @app.command()
@@ -136,10 +143,12 @@ def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_js
 
 @app.command()
 @target_arguments
+@allow_option
 @host_options
 def plan(
     names: Sequence[str],
     sources: Sequence[Path],
+    allowed: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
@@ -153,7 +162,7 @@ def plan(
         from replank.cli.arguments import parse_targets
         from replank.cli.outcome import Exit
 
-        found = client.plan(parse_targets(names, sources))
+        found = client.plan(parse_targets(names, sources), allow_breaking=allowed)
         if as_json:
             print_json(found)
         else:

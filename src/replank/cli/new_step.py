@@ -115,7 +115,7 @@ def draft_and_write(
         if gap.old is not None:
             names = known_names(_file_of(known, read)[1])
             draft = draft_step(gap.old, schema, gap.start, gap.end, answers=answers, known=names)
-            if ask and sys.stdin.isatty() and sys.stdout.isatty():
+            if ask and _is_terminal():
                 draft = _ask(gap.old, schema, draft, answers, names)
         result = _result(known, draft)
         if not write or draft.questions or draft.empty:
@@ -179,6 +179,10 @@ def _result(known: Known, draft: Draft) -> NewStep:
 
 
 # -- asking
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _ask(old: Schema, new: Schema, draft: Draft, answers: Answers, names: frozenset[str]) -> Draft:

@@ -38,6 +38,13 @@ def target_arguments(function: F) -> F:
     return names(source(function))
 
 
+def allow_option(function: F) -> F:
+    """Add `--allow-breaking`."""
+    text = "Let this call change although other modules use it; * for all."
+    option = click.option("--allow-breaking", "allowed", multiple=True, metavar="CALL", help=text)
+    return option(function)
+
+
 def call_arguments(function: F) -> F:
     """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
     words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
@@ -76,6 +83,7 @@ def print_json(value: Any) -> None:
 
 __all__ = [
     "PATH",
+    "allow_option",
     "call_arguments",
     "client_of",
     "host_options",

@@ -95,17 +95,23 @@ class Client:
         query = urlencode({"limit": limit, **({"module": module} if module else {})})
         return self._get(f"/control/history?{query}", tuple[ReloadReport, ...])
 
-    def plan(self, what: What) -> Plan:
+    def plan(self, what: What, *, allow_breaking: Iterable[str] = ()) -> Plan:
         """Return what a reload would do.
 
         Args:
             what: As for `reload`.
+            allow_breaking: As for `reload`.
         """
-        body = wire.PlanRequest(modules=_modules(what))
+        body = wire.PlanRequest(modules=_modules(what), allow_breaking=list(allow_breaking))
         return self._post("/control/plan", body, Plan)
 
     def reload(
-        self, what: What, *, reason: str = "cli", on_line: OnLine | None = None
+        self,
+        what: What,
+        *,
+        reason: str = "cli",
+        on_line: OnLine | None = None,
+        allow_breaking: Iterable[str] = (),
     ) -> ReloadReport:
         """Reload modules, all or none, and return the report.
 
@@ -113,11 +119,17 @@ class Client:
             what: A name, names, or names with sources other than the configured ones.
             reason: Who or what asks.
             on_line: Called with each event as it happens.
+            allow_breaking: Calls that may change although other modules use them.
 
         Raises:
             ReplankError: The reload was not taken up. A reload that fails returns a report.
         """
-        body = wire.ReloadRequest(modules=_modules(what), reason=reason, stream=True)
+        body = wire.ReloadRequest(
+            modules=_modules(what),
+            reason=reason,
+            stream=True,
+            allow_breaking=list(allow_breaking),
+        )
         return self._follow("/control/reload", body, on_line)
 
     def rollback(self, module: str, *, on_line: OnLine | None = None) -> ReloadReport:

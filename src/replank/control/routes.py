@@ -116,7 +116,8 @@ class ControlRoutes:
 
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
-        return _json(await self._host.plan(self._sources(wanted.modules)))
+        what = self._sources(wanted.modules)
+        return _json(await self._host.plan(what, allow_breaking=wanted.allow_breaking))
 
     async def _describe_state(self, request: Request) -> Response:
         return await state_routes.describe(self._host, request)
@@ -135,7 +136,10 @@ class ControlRoutes:
 
         def begin(on_phase: OnPhase | None) -> Awaitable[Any]:
             ticket: Awaitable[Any] = self._host.reload(
-                what, reason=wanted.reason, on_phase=on_phase
+                what,
+                reason=wanted.reason,
+                on_phase=on_phase,
+                allow_breaking=wanted.allow_breaking,
             )
             return ticket
 

@@ -53,6 +53,8 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     reason: str = "http"
     stream: bool = False
     """Whether to answer with events as they happen."""
+    allow_breaking: list[str] = []
+    """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +68,8 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The body of `POST /control/plan`."""
 
     modules: list[str] | dict[str, str | None]
+    allow_breaking: list[str] = []
+    """As for a reload."""
 
 
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -105,7 +105,8 @@ class Candidates:
         """
         tasks = one.slot.tasks
         tx.on_undo(f"go on with the tasks of {one.name}", lambda: self._resume_old(one))
-        one.resume = await tasks.stop()
+        one.resume = tasks.resumable  # noted first: stopping may be cut off
+        await tasks.stop()
         if not one.new.started:
             tx.on_undo(f"stop the candidate of {one.name}", lambda: self.stop(one.new))
         one.new.wire(self.routes.handles(), self.workshop.runtime(one.slot))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from packaging.version import InvalidVersion
 from packaging.version import Version as Label
 
 from replank.code.generation import Generation, make_generation
-from replank.code.loader import Loader
+from replank.code.loader import LoadedCode, Loader
 from replank.code.probe import Probe, ProbeLimits
 from replank.code.store import Version, VersionStore
 from replank.config import ReloadConfig
@@ -75,15 +76,11 @@ class Workshop:
         number = self.next_generation(slot.name)
         lane = Lane(slot.gate, number)
         names = {"__replank_lane__": lane, "__replank_chain__": chain_var.get}
+        load = functools.partial(
+            self.loader.load, version, slot.name, number, runtime_names=names, code=compiled
+        )
         with brisk_switching():
-            code = await asyncio.to_thread(
-                self.loader.load,
-                version,
-                slot.name,
-                number,
-                runtime_names=names,
-                code=compiled,
-            )
+            code = await _loaded(load)
         try:
             definition = read_definition(code.module, slot.name)
             return self.watchdog.guard(
@@ -111,6 +108,21 @@ class Workshop:
         )
         result = await self.probe.examine(version, slot.name, limits=limits)
         return result.code
+
+
+async def _loaded(load: Callable[[], LoadedCode]) -> LoadedCode:
+    """Load in a thread; what comes out after the reload has given up is unloaded at once."""
+    loading = asyncio.ensure_future(asyncio.to_thread(load))
+    try:
+        return await asyncio.shield(loading)
+    except asyncio.CancelledError:
+        loading.add_done_callback(_unload_late)
+        raise
+
+
+def _unload_late(loading: asyncio.Future[LoadedCode]) -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().unload()
 
 
 def check_uses(

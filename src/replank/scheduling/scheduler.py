@@ -199,6 +199,7 @@ class ReloadScheduler:
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._ended(request))
 
     async def _serve(self, request: Request) -> None:
         try:
@@ -213,5 +214,12 @@ class ReloadScheduler:
             if not isinstance(error, Exception):
                 raise
         finally:
-            del self._running[request]
-            self._start_free()
+            self._ended(request)
+
+    def _ended(self, request: Request) -> None:
+        """Make room for the next one; also for a task that was cancelled before its first step."""
+        if request not in self._running:
+            return
+        request.ticket.fail(HostStopped("the host stopped before the reload began"))
+        del self._running[request]
+        self._start_free()

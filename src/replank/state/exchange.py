@@ -344,7 +344,8 @@ def _snapshotted(holder: Holder) -> dict[str, Any]:
 def _sampled(value: Any) -> tuple[Any, int | None]:
     """Return the first items of a container, and how many it has."""
     if isinstance(value, Table):
-        return dict(islice(value.items(), _SAMPLE)), len(value)
+        # A table again: a value of another class than its type says takes more room.
+        return Table(dict(islice(value.items(), _SAMPLE))), len(value)
     if not isinstance(value, dict | list | set | frozenset):
         return value, None
     if len(value) <= _SAMPLE or type(value) not in (dict, list, set, frozenset):

@@ -44,6 +44,11 @@ class Tasks:
         """How many tasks run, timers included."""
         return len(self._running)
 
+    @property
+    def resumable(self) -> tuple[str, ...]:
+        """Names of the spawned methods that run: what the next generation's `start` goes on with."""
+        return tuple(name for task, name in self._running.items() if name and not task.done())
+
     def adopt(self, lane: Lane, methods: Mapping[str, Callable[..., Any]]) -> None:
         """Take a generation as the one whose tasks these are; its `on_start` may spawn then.
 
@@ -95,8 +100,8 @@ class Tasks:
         Returns:
             Names of the spawned methods that were running, for the next generation's `start`.
         """
+        resume = self.resumable
         running, self._running = self._running, {}
-        resume = tuple(name for task, name in running.items() if name and not task.done())
         for task in running:
             task.cancel("its generation no longer serves")
         if running:

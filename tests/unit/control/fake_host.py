@@ -181,7 +181,7 @@ class FakeHost:
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(self, what, *, reason="call", on_phase=None):
+    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=()):
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
@@ -200,7 +200,7 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what):
+    async def plan(self, what, *, allow_breaking=()):
         return Plan(
             modules=(
                 ModulePlan(

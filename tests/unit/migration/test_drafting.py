@@ -84,10 +84,6 @@ def test_a_rename_that_was_answered_is_written_and_what_lies_inside_is_compared_
 
 
 def test_a_field_can_be_answered_to_have_moved_to_another_record():
-    class Books(msgspec.Struct):
-        total: int = 0
-
-    old, new = schema(total=int, books=(dict, {})), schema(books=Books)
     old = schema(total=int, books=msgspec.defstruct("Books", [("day", int, 0)]))
     new = schema(books=msgspec.defstruct("Books", [("day", int, 0), ("total", int, 0)]))
     assert draft(old, new).questions[0].choices == ("books.total",)
@@ -111,10 +107,7 @@ def test_a_required_new_field_asks_for_its_value():
 
 def test_a_new_field_with_a_value_given_is_no_candidate_for_a_rename():
     found = draft(schema(a=(int, 0)), schema(b=int), defaults={"b": "1"})
-    assert lines(found) == ['add("b", default=1)', 'remove("a", default=0)'] or lines(found) == [
-        'remove("a", default=0)',
-        'add("b", default=1)',
-    ]
+    assert lines(found) == ['remove("a", default=0)', 'add("b", default=1)']
 
 
 def test_a_new_field_with_a_default_needs_nothing():

@@ -53,33 +53,33 @@ def test_good_steps_keep_the_laws():
     assert not report.findings
 
 
+SPLIT = {"accounts": Table[str, New], "a": int, "b": int}
+MERGED = {"accounts": Table[str, New], "a": int}
+BACK = "down(up(x)) == x"
+
+
 @pytest.mark.parametrize(
     ("operation", "hints", "law"),
     [
-        (convert("total", lambda v: v + 1, lambda v: v - 2), HINTS, "down(up(x)) == x"),
-        (convert("total", lambda v: v // 2, lambda v: v * 2), HINTS, "down(up(x)) == x"),
+        (convert("total", lambda v: v + 1, lambda v: v - 2), HINTS, BACK),
+        (convert("total", lambda v: v // 2, lambda v: v * 2), HINTS, BACK),
+        (convert("total", lambda v: v, lambda v: 1 / 0), HINTS, BACK),
+        (rekey("accounts", lambda k: k + "!", lambda k: k), HINTS, BACK),
+        (split("total", ["a", "b"], lambda v: (v, 1), lambda a, b: a + b), SPLIT, BACK),
+        (merge("", ["total"], "a", lambda v: v, lambda v: (v + 1,)), MERGED, BACK),
         (convert("total", str, int), HINTS, "up(x) fits the types"),
         (convert("total", lambda v: 1 / 0, int), HINTS, "up(x) succeeds"),
-        (convert("total", lambda v: v, lambda v: 1 / 0), HINTS, "down(up(x)) == x"),
-        (rekey("accounts", lambda k: k + "!", lambda k: k), HINTS, "down(up(x)) == x"),
-        (split("total", ["a", "b"], lambda v: (v, 1), lambda a, b: a + b), "ab", "down(up(x)) == x"),
-        (merge("", ["total"], "a", lambda v: v, lambda v: (0,)), "a", "down(up(x)) == x"),
     ],
 )
-def test_a_wrong_operation_is_named_with_its_place_and_values(operation, hints, law):
-    new = {"accounts": Table[str, New]} | dict.fromkeys(hints, int) if len(hints) < 2 else hints
-    if isinstance(hints, str):
-        new = {"accounts": Table[str, New]} | dict.fromkeys(hints, int)
-    code = target(new, step(1, 2, *GOOD.operations, operation))
-    report = check(code, OLD)
+def test_a_wrong_operation_breaks_its_law_and_is_named_with_its_place(operation, hints, law):
+    report = check(target(hints, step(1, 2, *GOOD.operations, operation)), OLD)
     assert not report.ok
     finding = report.findings[0]
     assert finding.law == law
     assert "generated" in finding.state
-    assert finding.place or "total" in finding.text
-    if law == "down(up(x)) == x" and finding.old:
-        assert operation.text in finding.step or "1 / 0" in finding.text or finding.text
-    assert len(report.findings) <= 20
+    assert finding.place
+    assert finding.old
+    assert finding.new
 
 
 def test_the_operation_that_does_not_undo_itself_is_found_among_others():

@@ -1,0 +1,102 @@
+"""The fault matrix and the crash sweep, whole: `python -m bench.faults [--seed N] [--crash] [--json]`.
+
+Without arguments it runs the matrix: phase x part x fault x number of modules. `--crash` kills a
+host at every single thing that it puts on the disk. `--cell` and `--kill` replay one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.faults.cells import Cell, cells, every_call, run
+
+LIMIT_S = 30.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--crash", action="store_true", help="kill -9 at every operation")
+    parser.add_argument("--calls", action="store_true", help="an error of ours at every call")
+    parser.add_argument("--cell", help="one cell of the matrix, as printed")
+    parser.add_argument("--kill", help="one crash, as printed")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", file=sys.stderr)
+    if options.crash or options.kill:
+        from bench.crashes import sweep  # it starts processes of its own
+
+        return sweep(options)
+    return matrix(options)
+
+
+def matrix(options: argparse.Namespace) -> int:
+    """Run the matrix and print its size and result."""
+    began = time.perf_counter()
+    todo = cells()
+    if options.calls:
+        todo = asyncio.run(every_call(Path(tempfile.mkdtemp())))
+    if options.cell:
+        todo = [one for one in todo if str(one) == options.cell] or [Cell.parse(options.cell)]
+    sizes: Counter[tuple[str, str, int]] = Counter()
+    bad: Counter[tuple[str, str, int]] = Counter()
+    failures: dict[str, list[str]] = {}
+    for cell in todo:
+        key = (f"{cell.phase} in the {cell.where}", cell.fault.partition(":")[0], cell.modules)
+        sizes[key] += 1
+        found = one(cell, options.seed)
+        if found:
+            bad[key] += 1
+            failures[str(cell)] = found
+            tell(cell, found, options.seed)
+    seconds = time.perf_counter() - began
+    if options.json:
+        facts = {"seed": options.seed, "trials": len(todo), "failures": failures}
+        print(json.dumps({**facts, "seconds": round(seconds, 1)}))
+    else:
+        print(table(sizes, bad))
+        print(f"{len(todo)} trials, {len(failures)} failed, {seconds:.0f} s, seed {options.seed}")
+    return 1 if failures else 0
+
+
+def one(cell: Cell, seed: int) -> list[str]:
+    """Do one trial in a loop and a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="replank-faults-"))
+    try:
+        return asyncio.run(asyncio.wait_for(run(cell, folder, seed), LIMIT_S))
+    except Exception as error:
+        return [f"the trial itself failed: {type(error).__name__}: {error}"]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tell(cell: Cell, found: list[str], seed: int) -> None:
+    print(f"FAILED {cell}", *(f"    {line}" for line in found), sep="\n", file=sys.stderr)
+    command = f"python -m bench.faults --seed {seed} --cell {cell}"
+    print(f"    replay: {command}", file=sys.stderr, flush=True)
+
+
+def table(sizes: Counter[tuple[str, str, int]], bad: Counter[tuple[str, str, int]]) -> str:
+    """Return the matrix as text: trials a cell, and how many of them failed."""
+    faults = list(dict.fromkeys(fault for _, fault, _ in sizes))
+    rows = list(dict.fromkeys((part, size) for part, _, size in sizes))
+    lines = [f"{'phase':24}{'modules':>8}" + "".join(f"{fault:>13}" for fault in faults)]
+    for part, size in rows:
+        line = f"{part:24}{size:>8}"
+        for fault in faults:
+            count, failed = sizes[part, fault, size], bad[part, fault, size]
+            line += f"{(f'{count} ok' if not failed else f'{failed}/{count} BAD') if count else '-':>13}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
