@@ -118,7 +118,9 @@ async def test_a_record_that_cannot_be_migrated_rejects_the_reload_and_is_named(
             'add("senders.*.note", default=""),\n'
             '            convert("senders.*.total", lambda n: 100 // (n - 3), lambda n: n),',
         )
-        .replace("import Module, Record, Table, add,", "import Module, Record, Table, add, convert,")
+        .replace(
+            "import Module, Record, Table, add,", "import Module, Record, Table, add, convert,"
+        )
     )
     config = Config(reload=PROBELESS)
     async with Host({"counter": source / "v1.py"}, data_dir=tmp_path / "d", config=config) as host:

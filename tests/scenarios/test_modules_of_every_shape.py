@@ -93,7 +93,7 @@ async def test_a_live_object_is_handed_over_as_it_is(tmp_path: Path) -> None:
     source = tmp_path / "store.py"
     text = (
         "import threading\nfrom replank import Carry, Module\n"
-        "class Store(Module, version='{v}'):\n    lock: Carry[threading.Lock | None] = None\n"
+        "class Store(Module, version='{v}'):\n    lock: Carry[object] = None\n"
         "    async def which(self):\n        self.lock = self.lock or threading.Lock()\n"
         "        return '{v}', id(self.lock)\n"
     )
@@ -160,3 +160,39 @@ async def test_another_thread_calls_through_the_same_gate(tmp_path: Path) -> Non
         answers = await thread
         assert [total for _, total in answers] == list(range(1, 201))
         assert sorted(answers, key=lambda one: one[0]) == answers
+
+
+async def test_a_task_of_any_kind_goes_on_from_where_it_stands_after_a_rollback(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "pumper.py"
+    text = (
+        "import asyncio\nfrom replank import Carry, Module\n"
+        "class Pumper(Module, version='{v}'):\n    steps: int = 0\n"
+        "    go: Carry[asyncio.Event | None] = None\n"
+        "    async def begin(self, event):\n        self.go = event\n"
+        "        self.spawn(self._pump(10))\n"
+        "    async def _pump(self, size):\n        while True:\n"
+        "            await self.go.wait()\n            self.go.clear()\n"
+        "            self.steps += size\n"
+        "    async def read(self):\n        return self.steps\n{fail}"
+    )
+    source.write_text(text.format(v=1, fail=""))
+    async with Host({"pumper": source}, data_dir=tmp_path / "data", config=PROBELESS) as host:
+        go = asyncio.Event()
+        pumper = host["pumper"]
+        await pumper.begin(go)
+        go.set()
+        while await pumper.read() < 10:
+            await asyncio.sleep(0)
+        source.write_text(
+            text.format(v=2, fail="    async def on_start(self):\n        raise OSError('no')\n")
+        )
+        host.subscribe(lambda event: go.set())  # wakes it in the middle of the pause
+        assert (await host.reload("pumper")).outcome is Outcome.ROLLED_BACK
+        go.set()
+        before = await pumper.read()
+        while await pumper.read() == before:
+            go.set()
+            await asyncio.sleep(0)
+        assert host._routes.slot("pumper").tasks.running == 1

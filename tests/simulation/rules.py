@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from replank.coordinator.phases import REHEARSED
 from replank.report import Outcome
+
+
+PAUSE = 1 + len(REHEARSED)
+"""The first step of the course in which calls wait."""
 
 
 class Broken(AssertionError):
@@ -25,28 +30,22 @@ def must_serve(code: Any, what: str) -> None:
 
 
 def check_step(world: Any) -> None:
-    """Check what must hold between any two steps."""
-    routes = world.host._routes
-    table = routes._table
-    for name, slot in routes._slots.items():
-        serving = slot.gate.lane
+    """Check what must hold between any two steps; it runs after each, so it calls little."""
+    table = world.host._routes._table
+    for name, slot in world.host._routes._slots.items():
+        gate = slot.gate
+        serving = gate.lane
         current = table.get(name)
-        for code in world.codes[name][-4:]:
-            lane = code.lane
-            if lane.open:
-                must(lane is serving, f"two generations of {name} are open")
-                must(
-                    current is not None and current.lane is lane,
-                    f"{code.private_name} is open and is not the one that serves",
-                )
+        if serving.open and (current is None or current.lane is not serving):
+            raise Broken(f"{name} {serving.generation} is open and is not the one that serves")
+        for lane in world.loaded[name]:
+            if lane.open and lane is not serving:
+                raise Broken(f"two generations of {name} are open")
         inbox = slot.inbox
-        if not inbox._ending:
-            must(
-                inbox.accepted == inbox.handled + inbox.failed + inbox.queued,
-                f"a message of {name} is in no place, or in two",
-            )
+        if inbox.accepted != inbox.handled + inbox.failed + inbox.queued and not inbox._ending:
+            raise Broken(f"a message of {name} is in no place, or in two")
     for tx in world.active.values():
-        if tx.course.at >= 5:
+        if tx.course.at >= PAUSE:
             check_transaction(world, tx, table)
 
 
@@ -102,7 +101,7 @@ def check_rest(world: Any) -> None:
 
 def check_end(world: Any) -> None:
     """Ask that a stopped host has left nothing behind."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
+    left = [task for task in world.loop.unfinished if task is not asyncio.current_task()]
     must(not left, f"tasks are left: {sorted(task.get_name() for task in left)}")
     for op in world.ops:
         must(op.end != "open", f"call {op.number} was never answered")

@@ -84,7 +84,7 @@ class Plan:
     @classmethod
     def draw(cls, rng: random.Random) -> Plan:
         chance = rng.random
-        names = NAMES[: rng.choice((1, 1, 2, 2, 3))]
+        names = NAMES[: rng.choice((1, 1, 1, 2, 2, 3))]
         pick = rng.choice
         return cls(
             names=names,
@@ -96,7 +96,7 @@ class Plan:
             messages_max=pick((1, 3, 100)),
             callers=pick((1, 2, 3)) + len(names) - 1,
             senders=pick((0, 1, 2)),
-            reloads=pick((1, 1, 2, 3)),
+            reloads=pick((1, 1, 1, 2, 3)),
             crash_at=rng.randrange(30, 250) if chance() < 0.12 else None,
         )
 
@@ -189,6 +189,9 @@ class Code:
 
     def unload(self) -> None:
         self.module = None
+        lanes = self.world.loaded[self.version.name]
+        if self.lane in lanes:
+            lanes.remove(self.lane)
 
 
 class World:
@@ -213,6 +216,8 @@ class World:
         self.active: dict[str, Any] = {}
         self.spans: dict[str, list[float]] = {}
         self.codes: dict[str, list[Code]] = defaultdict(list)
+        self.loaded: dict[str, list[Any]] = defaultdict(list)
+        """Lanes of all generations whose code is loaded."""
         self.pumps: dict[str, int] = defaultdict(int)
         self.ops: list[Op] = []
         self.arrived: dict[str, int] = defaultdict(int)
@@ -233,6 +238,7 @@ class World:
         self.suffer_now(fake, "load")
         code = Code(self, fake, number, names["runtime_names"]["__replank_lane__"])
         self.codes[name].append(code)
+        self.loaded[name].append(code.lane)
         return code
 
     def read(self, pymodule: Any, name: str) -> Any:

@@ -98,15 +98,13 @@ class Candidates:
             chain.end()
 
     async def start(self, tx: Transaction, one: Participant) -> None:
-        """Hand the module's tasks over and run the candidate's `on_start`.
+        """Let the candidate spawn tasks and run its `on_start`; the old tasks are held.
 
         Raises:
             ModuleError: `on_start` raised, or did not end in time.
         """
         tasks = one.slot.tasks
-        tx.on_undo(f"go on with the tasks of {one.name}", lambda: self._resume_old(one))
-        one.resume = tasks.resumable  # noted first: stopping may be cut off
-        await tasks.stop()
+        tx.on_undo(f"end the candidate's tasks of {one.name}", lambda: self._give_back(one))
         if not one.new.started:
             tx.on_undo(f"stop the candidate of {one.name}", lambda: self.stop(one.new))
         one.new.wire(self.routes.handles(), self.workshop.runtime(one.slot))
@@ -159,9 +157,10 @@ class Candidates:
                     do="mend on_stop",
                 ) from error
 
-    def run_tasks(self, one: Participant) -> None:
+    async def run_tasks(self, one: Participant) -> None:
         """Start the timers of the candidate and go on with the old generation's tasks."""
-        one.slot.tasks.start(_timers(one.new), one.resume)
+        resume = await one.slot.tasks.end_held()
+        one.slot.tasks.start(_timers(one.new), resume)
 
     def intents(self, tx: Transaction) -> list[Intent]:
         """Return what the journal must know before anything is done."""
@@ -179,10 +178,9 @@ class Candidates:
         one.candidate = await self.workshop.make(one.slot, one.version, probed=one.digest is None)
         tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
 
-    async def _resume_old(self, one: Participant) -> None:
+    async def _give_back(self, one: Participant) -> None:
         await one.slot.tasks.stop()
         one.slot.tasks.adopt(one.old.lane, one.old.methods)
-        one.slot.tasks.start(_timers(one.old), one.resume)
 
     def _limits(self, one: Participant) -> StateLimits:
         config = self.workshop.config

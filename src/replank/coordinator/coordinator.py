@@ -206,6 +206,9 @@ class ReloadCoordinator:
         tx.drain.close()
         policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
         tx.drained = await tx.drain.wait(self._drain_limit_s(tx), policies)
+        tx.on_undo("let the tasks go on", lambda: _release_tasks(tx))
+        for one in tx.each():
+            one.slot.tasks.hold()
         for blocker in (*tx.drained.cancelled, *tx.drained.detached):
             tx.warnings.append(f"outlived the drain: {blocker}")
         return ""
@@ -246,7 +249,7 @@ class ReloadCoordinator:
             for one in tx.each():
                 one.state.committed()
                 one.new.started_at = datetime.now(UTC).isoformat()
-                self.candidates.run_tasks(one)
+                await self.candidates.run_tasks(one)
         except Exception as error:  # it is committed: what failed is told, and the gates open
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
@@ -380,6 +383,11 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
 def _joined(pairs: Iterator[tuple[str, str]]) -> tuple[str, str]:
     before, after = zip(*pairs, strict=True)
     return ",".join(before), ",".join(after)
+
+
+def _release_tasks(tx: Transaction) -> None:
+    for one in tx.each():
+        one.slot.tasks.release()
 
 
 def _release_moments(tx: Transaction) -> None:

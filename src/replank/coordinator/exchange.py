@@ -163,7 +163,7 @@ class StateExchange:
         began = perf_counter()
         async with self._quiet(slot):
             before = {key: value for key, value in generation.values().items() if key in values}
-            resume = await slot.tasks.stop()
+            slot.tasks.hold()
             try:
                 generation.assign(values)
                 await self._check(name)
@@ -171,8 +171,7 @@ class StateExchange:
                 generation.assign(before)
                 raise
             finally:
-                timers = {one.name: one.period_s for one in generation.definition.timers}
-                slot.tasks.start(timers, resume)
+                slot.tasks.release()
         pause_s = perf_counter() - began
         warnings: tuple[str, ...] = ()
         try:

@@ -55,8 +55,6 @@ class Participant:
     """What the candidate offers otherwise than what serves."""
     invariants: Invariants | None = None
     """What a reload must not change, and what the old version said of it."""
-    resume: tuple[str, ...] = ()
-    """Spawned methods that were running in the old generation."""
 
     @property
     def name(self) -> str:

@@ -71,6 +71,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.problems: list[dict[str, Any]] = []
         self._steps_max = steps_max
         self._now = 0.0
+        self._tasks: list[asyncio.Task[Any]] = []
         self._last_in_order: dict[Executor, float] = {}
         self.set_exception_handler(lambda _, context: self.problems.append(context))
 
@@ -81,6 +82,26 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def latency(self) -> float:
         """Draw how long something outside takes: often next to nothing, sometimes 20 ms."""
         return float(0.02 * self.random.random() ** 4)
+
+    @property
+    def unfinished(self) -> list[asyncio.Task[Any]]:
+        """The tasks that have not ended, oldest first."""
+        return [task for task in self._tasks if not task.done()]
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """Start a task, as any loop does."""
+        task: asyncio.Task[Any] = super().create_task(coro, **options)
+        self._tasks.append(task)
+        return task
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        """Have something called in the next turn, in order."""
+        self._check_closed()  # type: ignore[attr-defined]
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     async def pause(self) -> None:
         """Wait for something outside: other tasks run meanwhile, in an order that the seed gives."""
@@ -195,7 +216,7 @@ def bury(loop: SimulatedLoop) -> None:
     """
     loop.on_step = None
     for _ in range(_BURIAL_ROUNDS_MAX):  # what is cancelled may start something else
-        left = asyncio.all_tasks(loop)
+        left = loop.unfinished
         if not left:
             break
         for task in left:
@@ -203,7 +224,7 @@ def bury(loop: SimulatedLoop) -> None:
         loop.steps = 0
         with contextlib.suppress(SimulationStuck, RuntimeError):
             loop.run_until_complete(asyncio.wait(left, timeout=60.0))
-    for task in asyncio.all_tasks(loop):
+    for task in loop.unfinished:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
 

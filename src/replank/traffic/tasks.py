@@ -1,10 +1,17 @@
-"""Timers and tasks of a module: stopped with a generation, gone on with the next; never two."""
+"""Timers and tasks of a module: held in a pause, stopped with a generation, gone on; never two.
+
+A spawned task runs beside the calls, and would write to a state that is being copied. So in Drain
+it is *held*: it stays at the await where it stands, and what it waits for may come meanwhile. After
+a rollback it goes on from there as if nothing had been. After a commit it is cancelled, and the new
+generation's method of its name begins in its place.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +43,8 @@ class Tasks:
         self._on_failure = on_failure
         self._timers: dict[str, _Timer] = {}
         self._running: dict[asyncio.Task[Any], str | None] = {}
+        self._held: dict[asyncio.Task[Any], str | None] = {}
+        self._released = asyncio.Event()
         self._lane: Lane | None = None
         self._methods: Mapping[str, Callable[..., Any]] = {}
 
@@ -44,10 +53,27 @@ class Tasks:
         """How many tasks run, timers included."""
         return len(self._running)
 
-    @property
-    def resumable(self) -> tuple[str, ...]:
-        """Names of the spawned methods that run: what the next generation's `start` goes on with."""
-        return tuple(name for task, name in self._running.items() if name and not task.done())
+    def hold(self) -> None:
+        """Keep every task where it stands, timers too; what is spawned from now on runs."""
+        self._held.update(self._running)
+        self._running = {}
+        self._released.clear()
+
+    def release(self) -> None:
+        """Let the held tasks go on from where they stand."""
+        self._running.update(self._held)
+        self._held = {}
+        self._released.set()
+
+    async def end_held(self) -> tuple[str, ...]:
+        """Cancel the held tasks: their generation no longer serves.
+
+        Returns:
+            Names of the spawned methods among them, for the next generation's `start`.
+        """
+        held, self._held = self._held, {}
+        self._released.set()
+        return await self._cancel(held)
 
     def adopt(self, lane: Lane, methods: Mapping[str, Callable[..., Any]]) -> None:
         """Take a generation as the one whose tasks these are; its `on_start` may spawn then.
@@ -59,7 +85,7 @@ class Tasks:
         self._lane, self._methods = lane, methods
 
     def start(self, timers: Mapping[str, float], resume: Iterable[str] = ()) -> None:
-        """Start the timers of the adopted generation and go on with what ran in the one before.
+        """Start the timers of the adopted generation and go on with what ran before.
 
         Args:
             timers: Method name to period, in seconds; one that was there keeps its time table.
@@ -90,7 +116,7 @@ class Tasks:
         """
         name: str = getattr(coroutine, "__name__", "")
         resumable = name in self._methods and _takes_nothing(self._methods[name])
-        task = self._create(coroutine, f"task {name}")
+        task = self._create(self._holdable(coroutine), f"task {name}")
         self._own(task, name if resumable else None)
         return task
 
@@ -100,15 +126,25 @@ class Tasks:
         Returns:
             Names of the spawned methods that were running, for the next generation's `start`.
         """
-        resume = self.resumable
         running, self._running = self._running, {}
-        for task in running:
+        return await self._cancel(running)
+
+    async def _cancel(self, tasks: Mapping[asyncio.Task[Any], str | None]) -> tuple[str, ...]:
+        names = tuple(name for task, name in tasks.items() if name and not task.done())
+        for task in tasks:
             task.cancel("its generation no longer serves")
-        if running:
-            _, left = await asyncio.wait(running, timeout=_STOP_GRACE_S)
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=_STOP_GRACE_S)
             for task in left:
                 self._on_failure(task.get_name(), _still_running())
-        return resume
+        return names
+
+    async def _holdable(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return await _stepwise(coroutine, self._until_released)
+
+    async def _until_released(self) -> None:
+        while asyncio.current_task() in self._held:
+            await self._released.wait()
 
     def _resume(self, name: str) -> None:
         """Go on with a spawned method; runs after the point of no return, so it never raises."""
@@ -137,6 +173,7 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
+        self._held.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(task.get_name(), error)
 
@@ -145,7 +182,9 @@ class Tasks:
         timer, lane = self._timers[name], self._lane
         assert lane is not None
         this = asyncio.current_task()
-        while this in self._running:  # a method may swallow the cancellation that stops it
+        while (
+            this in self._running or this in self._held
+        ):  # a method may swallow the cancellation that stops it
             await asyncio.sleep(timer.due_at - loop.time())
             await lane.gate.opened()
             timer.due_at = max(timer.due_at + timer.period_s, loop.time())
@@ -163,6 +202,33 @@ class Tasks:
             finally:
                 if chain is not None:
                     chain.leave()
+
+
+@types.coroutine
+def _stepwise(
+    coroutine: Coroutine[Any, Any, Any], may_step: Callable[[], Coroutine[Any, Any, None]]
+) -> Generator[Any, Any, Any]:
+    """Drive a coroutine, and ask before each of its steps; a cancellation always gets through."""
+    error: BaseException | None = None
+    value: Any = None
+    try:
+        while True:
+            if error is None:
+                try:
+                    yield from may_step().__await__()
+                except BaseException as raised:
+                    error = raised
+            try:
+                awaited = coroutine.send(value) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            error = value = None
+            try:
+                value = yield awaited
+            except BaseException as raised:
+                error = raised
+    finally:
+        coroutine.close()
 
 
 def _still_running() -> PhaseTimeout:

@@ -181,8 +181,9 @@ class TypeComparison:
             return None
         if wide.limits - narrow.limits:
             return ""
-        if narrow.name == "union":
-            return next(self._refusals((wide, member) for member in narrow.args), None)
+        if narrow.name == "union" or len(narrow.values) > 1:
+            members = narrow.args or [replace(narrow, values=frozenset({v})) for v in narrow.values]
+            return next(self._refusals((wide, member) for member in members), None)
         if wide.name == "union":
             reasons = [self.refusal(member, narrow) for member in wide.args]
             return None if None in reasons else max(filter(None, reasons), default="")
@@ -203,8 +204,8 @@ class TypeComparison:
     def _literal(self, wide: Type, narrow: Type) -> str | None:
         if wide.name == "literal":
             return None if narrow.values <= wide.values else ""
-        kinds = {_kind_of_value(value) for value in narrow.values}
-        return next(self._refusals((wide, Type(kind)) for kind in kinds), None)
+        (value,) = narrow.values
+        return self.refusal(wide, Type(_kind_of_value(value)))
 
     def _nominal(self, wide: Type, narrow: Type) -> str | None:
         """Compare two types of different names."""

@@ -219,7 +219,7 @@ def test_a_terminal_is_asked_question_by_question(replank, ledger, monkeypatch):
     edit(ledger, ("    cents: int = 0", "    cents: str"), ("    owner: str", "    owner: str\n    tier: int"))
     monkeypatch.setattr(new_step, "_is_terminal", lambda: True)
     words = ["migrations", "new", "ledger.py", "--write"]
-    answers = "7\n" + "str\nint\n" + "1\n"
+    answers = "1\n7\nstr\nint\n"
     shown = CliRunner().invoke(app, words, input=answers)
     assert shown.exit_code == 0, shown.output
     assert "it is total_cents now" in shown.output
