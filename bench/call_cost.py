@@ -24,7 +24,8 @@ from replank.code.entries import collect_entries, generic_entry
 from replank.code.loader import Loader
 from replank.code.store import VersionStore
 from replank.traffic.calls import chain_var as real_chain_var
-from replank.traffic.gate import Gate, Lane, LaneState
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane, LaneState
 from replank.traffic.leaf import LeafPass
 
 ROUNDS = 7

@@ -25,7 +25,8 @@ from tests.durable_helpers import calls_of
 from replank.code.entries import generic_entry
 from replank.journal.embedded import EmbeddedPort
 from replank.traffic.durable import DurableInbox
-from replank.traffic.gate import Gate, Lane
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane
 from replank.traffic.messages import Inbox, Message
 
 ROUNDS = 5

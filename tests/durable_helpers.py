@@ -11,7 +11,8 @@ from replank.code.entries import generic_entry
 from replank.definition import Call, CallKind
 from replank.traffic.drain import Drain
 from replank.traffic.durable import DurableInbox
-from replank.traffic.gate import Gate, Lane
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane
 from replank.traffic.messages import Message
 
 

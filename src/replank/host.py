@@ -18,10 +18,9 @@ from replank.config import Config, ModuleConfig, load_config
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
-from replank.coordinator.probation import Probation
 from replank.coordinator.recovery import Startup
 from replank.coordinator.shutdown import Shutdown
-from replank.coordinator.slot import Routes, status_of
+from replank.coordinator.slot import Routes, WayBack, status_of
 from replank.coordinator.slots import SlotMaker
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import Definition
@@ -389,7 +388,7 @@ class Host(ExchangesState):
         finally:
             unsubscribe()
 
-    def _way_back(self, targets: Mapping[str, Target]) -> Probation | None:
+    def _way_back(self, targets: Mapping[str, Target]) -> WayBack | None:
         """Return the probation whose old generations can serve again, looked up when it begins."""
         probation = self._routes.slot(next(iter(targets))).probation
         if probation is None or not probation.returnable:

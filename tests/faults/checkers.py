@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +61,9 @@ async def outcome_is_as_the_phase_table_says(trial: Trial) -> Iterator[str]:
         found.append(f"the error is a {error.kind}, expected one of {set(expected.kinds)}: {error}")
     if error.undo_errors:
         found.append(f"undo failed: {error.undo_errors}")
-    if not error.serves or any(f"{n} 1 (generation 1)" not in error.serves for n in trial.rig.names):
+    if not error.serves or any(
+        f"{n} 1 (generation 1)" not in error.serves for n in trial.rig.names
+    ):
         found.append(f"the error does not say what serves: {error.serves}")
     failed = [p.name for p in report.phases if p.outcome is PhaseOutcome.FAILED]
     if failed not in ([expected.phase], []):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -135,7 +136,7 @@ class Rig:
             uses = self.names[index - 1] if index else ""
             stores.write(self.sources[name], label, schema=schema, uses=uses, **options)
 
-    async def __aenter__(self) -> Rig:
+    async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write("1")
         self._exits.enter_context(self.disk)
@@ -160,9 +161,7 @@ class Rig:
 
     # -- load ---------------------------------------------------------------------------------
 
-    async def reload(
-        self, on_phase: Callable[[PhaseEvent], None] | None = None
-    ) -> ReloadReport:
+    async def reload(self, on_phase: Callable[[PhaseEvent], None] | None = None) -> ReloadReport:
         """Reload all modules under load; what came in the meantime is answered on return."""
         for name in self.names:
             self._load += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-TEXT = '''
+TEXT = """
 import asyncio
 import time
 from typing import Any
@@ -85,7 +85,7 @@ class Store(Module, version="{label}", schema={schema}):
 
     async def pump(self):
         await asyncio.Event().wait()
-'''
+"""
 
 ON_START = """
     async def on_start(self):
@@ -138,8 +138,10 @@ def write(
     statement = FAULTS.get(fault, "pass")
     if only_in_pause is not None:
         condition = "in_pause()" if only_in_pause else "not in_pause()"
-        statement = f"if {condition}: {statement}" if ":" not in statement else (
-            f"while FAULTY and {condition}: pass"
+        statement = (
+            f"if {condition}: {statement}"
+            if ":" not in statement
+            else (f"while FAULTY and {condition}: pass")
         )
     text = TEXT.format(
         label=label,

@@ -28,7 +28,8 @@ from replank.code.entries import generic_entry
 from replank.errors import Overloaded
 from replank.traffic.calls import Chain, chain_var
 from replank.traffic.drain import Drain
-from replank.traffic.gate import Gate, Lane, LaneState
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane, LaneState
 from replank.traffic.streams import stream_entry
 
 GATES = 3

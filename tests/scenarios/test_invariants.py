@@ -9,7 +9,7 @@ from replank import Host, Outcome
 from replank.config import Config, ReloadConfig
 
 BANK = """
-from replank import Module, Record, Table, each, invariant, step
+from replank import Module, Record, Table, convert, invariant, rename, step
 class Account(Record):
     {fields}
 class Bank(Module, version="{v}", schema={schema}):
@@ -34,15 +34,16 @@ V1 = BANK.format(
 
 
 def v2(up: str, total: str = "sum(one.euros for one in self.accounts.values())", extra: str = ""):
-    migrations = f'migrations = [step(1, 2, each("accounts", lambda a: {up}, lambda a: {{"cents": a["euros"]}}))]'
+    steps = f'rename("accounts.*.cents", "euros"), convert("accounts.*.euros", {up}, lambda e: e)'
+    migrations = f"migrations = [step(1, 2, {steps})]"
     return BANK.format(
         v="2", schema=2, fields="euros: int = 0", migrations=migrations, money="euros",
         total=total, extra=extra,
     )  # fmt: skip
 
 
-KEEPS = '{"euros": a["cents"]}'
-LOSES = '{"euros": a["cents"] // 10}'
+KEEPS = "lambda cents: cents"
+LOSES = "lambda cents: cents // 10"
 
 
 async def deposits(host: Host, count: int) -> None:

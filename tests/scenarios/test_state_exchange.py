@@ -14,7 +14,7 @@ from replank.control.client import Client
 from replank.control.server import ControlServer
 from replank.errors import CheckError, UnknownModule, UsageError
 
-LEDGER = '''
+LEDGER = """
 from replank import Carry, Module, Record, Table, check{imports}
 
 
@@ -50,7 +50,7 @@ class Ledger(Module, version="{label}", schema={schema}):
         total = sum(account.cents for account in self.accounts.values())
         if total != self.{total}:
             raise ValueError(f"{{total}} in the accounts, {{self.{total}}} in the books")
-'''
+"""
 
 
 def source_of(folder: Path, label: str = "1.0", *, schema: int = 1) -> Path:
@@ -156,6 +156,27 @@ async def test_calls_and_reloads_go_on_around_imports_and_none_is_lost(
     ended.set()
     await asyncio.gather(*callers)
     assert set(answers) == {4950}
+
+
+async def test_a_task_begins_anew_with_the_imported_state(tmp_path: Path) -> None:
+    path = tmp_path / "pump.py"
+    path.write_text(
+        "import asyncio\nfrom replank import Module\n\n\n"
+        "class Pump(Module):\n    seen: list[int] = []\n\n"
+        "    def on_start(self):\n        self.wanted = asyncio.Event()\n"
+        "        self.spawn(self.pump())\n\n"
+        "    async def pump(self):\n        seen = self.seen\n        while True:\n"
+        "            await self.wanted.wait()\n            self.wanted.clear()\n"
+        "            seen.append(len(seen))\n\n"
+        "    async def want(self) -> list[int]:\n        self.wanted.set()\n"
+        "        for _ in range(5):\n            await asyncio.sleep(0)\n        return list(self.seen)\n"
+    )
+    async with Host({"pump": path}, data_dir=tmp_path / "data") as host:
+        assert await host["pump"].want() == [0]
+        document = await host.export_state("pump")
+        assert await host["pump"].want() == [0, 1]
+        await host.import_state("pump", document)
+        assert await host["pump"].want() == [0, 1]
 
 
 async def test_an_export_waits_for_calls_in_flight(host: Host) -> None:

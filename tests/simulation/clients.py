@@ -10,14 +10,13 @@ from typing import Any
 
 import msgspec
 
-from replank.errors import HostStopped, Overloaded, ReplankError, UsageError
+from replank.errors import HostStopped, Overloaded, UsageError
 from replank.testing.history import Kind, Operation, Reloaded, Sent
 from replank.testing.simulation import bury, virtual_clocks
-from replank.traffic.gate import Gate
 from tests.simulation import parts, rules
 from tests.simulation.parts import Disk, FakeVersion
-from tests.simulation.rules import Broken, must
-from tests.simulation.world import REGISTERS, Crashed, Fault, Op, Plan, SimHost, World
+from tests.simulation.rules import must
+from tests.simulation.world import REGISTERS, Crashed, Op, Plan, SimHost, World
 
 CALLS = ("read", "write", "write", "add", "add", "add_inline", "visit", "visit", "linger", "improve")
 ASYNC_PLACES = tuple(place for place in parts.PLACES if place not in parts.PLAIN)
@@ -307,7 +306,9 @@ class Clients:
             must(world.cancelled & ticket.modules, "a reload was cancelled by nobody")
             return
         self.outcomes.append(str(report.outcome))
-        rules.check_report(world, world.transactions[report.id], report)
+        tx = world.transactions[report.id]
+        rules.check_report(world, tx, report)
+        rules.check_drain(world, tx, report)
 
     def note_reload(self, tx: Any) -> None:
         """Put a reload into the history of each of its modules."""
@@ -350,7 +351,7 @@ def run(seed: int, prepare: Prepare | None = None) -> Result:
     Raises:
         Broken: A rule does not hold.
     """
-    plan = Plan.draw(random.Random(seed))  # noqa: S311
+    plan = Plan.draw(random.Random(seed))
     disk = Disk()
     result = Result()
     outcomes: list[str] = []

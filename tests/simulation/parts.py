@@ -17,12 +17,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from replank.code.store import Version
+from replank.coordinator.prepare import read_definition
 from replank.coordinator.slot import Routes
 from replank.definition import Check, Definition, Timer, Use
 from replank.errors import JournalError, SnapshotError, SourceError, StoreError
 from replank.journal.memory import MemoryPort
 from replank.module import Module
-from replank.coordinator.prepare import read_definition
 from replank.state.eager import EagerTransfer
 from replank.state.keeper import Kept
 from replank.testing.history import Sent
@@ -100,7 +100,7 @@ class FakeVersion:
 
     @property
     def stored(self) -> Version:
-        return Version(self.digest, self.path.parent, self.name, False, self.path, ())  # noqa: FBT003
+        return Version(self.digest, self.path.parent, self.name, False, self.path, ())
 
 
 class FakeModule(Module, version="1"):

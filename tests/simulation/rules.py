@@ -8,7 +8,6 @@ from typing import Any
 from replank.coordinator.phases import REHEARSED
 from replank.report import Outcome
 
-
 PAUSE = 1 + len(REHEARSED)
 """The first step of the course in which calls wait."""
 
@@ -72,6 +71,18 @@ def check_report(world: Any, tx: Any, report: Any) -> None:
         must(recorded != "committed", f"{tx.id} is reported {report.outcome}, but is committed")
     if report.outcome is Outcome.REJECTED:
         must(report.calls_held == 0, f"{tx.id} was rejected, and calls waited")
+
+
+def check_drain(world: Any, tx: Any, report: Any) -> None:
+    """Ask that no drain waits in vain: a chain in flight must be let through to its end."""
+    if report.error is None or (report.error.phase, report.error.kind) != ("drain", "PhaseTimeout"):
+        return
+    began, ended = world.spans[tx.id]
+    others = [span for tx_id, span in world.spans.items() if tx_id != tx.id]
+    if any(span[0] < ended and (span[1] > began or span[0] == span[1]) for span in others):
+        return  # a chain may wait at the gates of another reload
+    lingering = [op for op in world.ops if op.call == "linger" and op.runs and op.invoked_at < ended]
+    must(lingering, f"{tx.id} waited in vain for {report.error.found}")
 
 
 def check_rest(world: Any) -> None:

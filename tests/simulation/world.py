@@ -19,28 +19,24 @@ from unittest import mock
 from replank import host
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.coordinator import candidates, coordinator, prepare
-from replank.coordinator.coordinator import ReloadCoordinator
-from replank.errors import HostStopped, JournalError, Overloaded, ReplankError, UnknownCall
+from replank.errors import JournalError
 from replank.instrumentation.events import ReloadEnded, ReloadStarted
-from replank.scheduling.scheduler import ReloadScheduler
-from replank.testing.history import History, Kind, Operation, Reloaded, Sent
+from replank.testing.history import History, Kind, Operation
 from replank.testing.journal import MemoryJournal
-from replank.testing.simulation import SimulatedLoop, bury, virtual_clocks
-from replank.traffic.calls import chain_var
-from replank.traffic.gate import Gate
+from replank.testing.simulation import SimulatedLoop, virtual_clocks
 from tests.simulation import parts, rules
 from tests.simulation.parts import Disk, FakeVersion, Life
-from tests.simulation.rules import Broken, must
+from tests.simulation.rules import must
 
 NAMES = ("a", "b", "c")
 REGISTERS = ("x", "y")
 
 
-class Crashed(Exception):  # noqa: N818
+class Crashed(Exception):
     """The process was killed."""
 
 
-class Fault(Exception):  # noqa: N818
+class Fault(Exception):
     """What a version raises."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from replank.cli.diff import diff
 from replank.cli.migrations import migrations
 from replank.cli.options import (
     PATH,
@@ -260,6 +261,7 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
             click.echo("stopping")
 
 
+app.add_command(diff)
 app.add_command(migrations)
 app.add_command(state)
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import msgspec
 
-from replank.cli.known import find_module
-from replank.code.reading import ReadModule, reading
-from replank.errors import UsageError
+from replank.cli.known import Known, find_module
+from replank.code.reading import ReadModule, reading, reading_version
+from replank.code.store import VersionStore
+from replank.errors import DefinitionError, SourceError, StorageError, UsageError
+from replank.hints import read_form
 from replank.migration.engine import find_path, steps_of
 from replank.migration.graph import StepGraph
 from replank.migration.steps import Step
-from replank.shapes import Schema
+from replank.state.record_migration import record_migration
+from replank.state.tree import Trees
 
 
 class ShownOperation(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +105,7 @@ def show_path(
             end=end,
             steps=tuple(_shown(step) for step in path),
             automatic=automatic,
-            code=_compiled(read, old, start, end),
+            code=_compiled(known, read, start, end),
         )
 
 
@@ -126,10 +129,33 @@ def _shown(step: Step) -> ShownStep:
     )
 
 
-def _compiled(read: ReadModule, old: Schema | None, start: int, end: int) -> str:
-    """Return the plain code of a path, where the engine has one."""
-    del read, old, start, end
-    return ""
+def _compiled(known: Known, read: ReadModule, start: int, end: int) -> str:
+    """Return the plain code that records of tables are migrated by.
+
+    It is compiled for the classes of both versions, so the old one has to be in the store.
+    """
+    committed = known.recorded.committed
+    definition = read.definition
+    if committed is None or committed.schema_version != start or definition.schema.version != end:
+        return ""
+    store = VersionStore(known.data_dir / "versions")
+    parts = []
+    try:
+        version = store.get(committed.digest, source=known.source)
+        with reading_version(version, known.name) as old:
+            way = find_path(
+                old.definition.schema, definition.schema, steps_of(definition), module=known.name
+            )
+            trees = Trees(old.definition.hints, old.own)
+            for name, hint in old.definition.hints.items():
+                if way.identity or read_form(hint).kind != "table":
+                    continue
+                found = record_migration(way, name, trees, Trees(definition.hints, read.own))
+                if found is not None:
+                    parts.append(f"# each record of {name}\n\n{found.source.strip()}\n")
+    except (StorageError, SourceError, DefinitionError):
+        return ""  # the path is shown all the same
+    return "\n\n".join(parts)
 
 
 __all__ = ["ShownOperation", "ShownPath", "ShownStep", "show_path"]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from replank.traffic.calls import chain_var
 
 if TYPE_CHECKING:
-    from replank.traffic.gate import Lane
+    from replank.traffic.lane import Lane
 
 ENTRY_PREFIX: Final = "_replank_entry_"
 

@@ -14,7 +14,7 @@ from replank.code.store import Version
 from replank.definition import CallKind, Definition
 from replank.module import Runtime
 from replank.state.names import Namespace
-from replank.traffic.gate import Lane
+from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 from replank.traffic.streams import stream_entry
 

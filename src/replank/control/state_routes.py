@@ -47,9 +47,9 @@ async def replace(host: Any, wanted: wire.ImportRequest, *, public: bool) -> Res
         if public:
             raise Refused(403, "over TCP the document itself has to be sent")
         document = await asyncio.to_thread(_read, Path(wanted.path), wanted.module)
-    elif wanted.document is not None:
-        document = bytes(wanted.document)
     else:
+        document = bytes(wanted.document)
+    if not document:
         raise Refused(422, "give the path of an export, or the document itself")
     return _json(msgspec.json.encode(await host.import_state(wanted.module, document)))
 

@@ -78,13 +78,15 @@ class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     module: str
 
 
-class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ImportRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """The body of `POST /control/state/import`."""
 
     module: str
     path: str | None = None
     """A file of the host's machine; over the Unix socket only."""
-    document: msgspec.Raw | None = None
+    document: msgspec.Raw = msgspec.Raw()
     """What an export answered."""
 
 

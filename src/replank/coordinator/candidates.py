@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from replank.code.generation import Generation
 from replank.coordinator.contracts import judge_contracts
 from replank.coordinator.prepare import Workshop, check_uses
-from replank.coordinator.probation import Probation
-from replank.coordinator.slot import Routes
+from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import ModuleError, ReplankError
 from replank.journal.records import Committed
@@ -70,7 +69,7 @@ class Candidates:
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
         self._wire_for_rehearsal(tx)
 
-    async def prepare_return(self, tx: Transaction, probation: Probation) -> None:
+    async def prepare_return(self, tx: Transaction, probation: WayBack) -> None:
         """Take the old generations of a probation as candidates: they have served before."""
         await probation.hand_over()
         tx.on_undo("keep the old state in step again", probation.resume)

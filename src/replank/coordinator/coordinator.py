@@ -245,19 +245,23 @@ class ReloadCoordinator:
         await self._write_commit_record(tx)
         # The point of no return: from here only forward.
         tx.forget_undo()
+        await settled(self._go_on(tx))  # neither a cancellation nor a deadline stops it half-way
+        return ""
+
+    async def _go_on(self, tx: Transaction) -> None:
+        """Let the candidates serve: what fails now is told, and the gates open all the same."""
         try:
             for one in tx.each():
                 one.state.committed()
                 one.new.started_at = datetime.now(UTC).isoformat()
                 await self.candidates.run_tasks(one)
-        except Exception as error:  # it is committed: what failed is told, and the gates open
+        except Exception as error:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
             _release_moments(tx)
         for one in tx.each():
             one.slot.persistence.committed()
-        return ""
 
     def _drain_limit_s(self, tx: Transaction) -> float:
         return max(self.config.drain_timeout_s(name) for name in tx.names)
@@ -282,6 +286,9 @@ class ReloadCoordinator:
         )
 
     async def _fail(self, tx: Transaction, error: BaseException) -> ReloadReport:
+        if tx.decided:  # it is committed: what failed is told, and everything goes on
+            tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
+            return report_of(tx, Outcome.COMMITTED)
         waited = tx.course.calls_waited
         described = failure_of(tx, error)
         failures = await tx.undo()

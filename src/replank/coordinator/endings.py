@@ -48,7 +48,7 @@ async def guarded(
         MigrationError: A step tried to end more than itself.
     """
     try:
-        await watchdog.run(work, limit_s, what)
+        await watchdog.call(lambda: work, limit_s, what)
     except PhaseTimeout as error:
         error.module = error.module or module
         raise

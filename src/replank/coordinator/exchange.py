@@ -155,11 +155,6 @@ class StateExchange:
         with brisk_switching():
             snapshot = await asyncio.to_thread(read_document, document, name)
             values, way = await asyncio.to_thread(fit, snapshot, generation)
-        if slot.probation is not None:
-            # The state before the last reload is no way back from another state.
-            await slot.probation.end()
-            slot.probation = None
-        slot.parked.clear()
         began = perf_counter()
         async with self._quiet(slot):
             before = {key: value for key, value in generation.values().items() if key in values}
@@ -169,10 +164,18 @@ class StateExchange:
                 await self._check(name)
             except BaseException:
                 generation.assign(before)
-                raise
-            finally:
                 slot.tasks.release()
+                raise
+            # What runs on may hold parts of the old state: it begins anew with the other one.
+            resume = await slot.tasks.end_held()
+            timers = {one.name: one.period_s for one in generation.definition.timers}
+            slot.tasks.start(timers, resume)
         pause_s = perf_counter() - began
+        if slot.probation is not None:
+            # The state before the last reload is no way back from another state.
+            await slot.probation.end()
+            slot.probation = None
+        slot.parked.clear()
         warnings: tuple[str, ...] = ()
         try:
             await slot.persistence.save("import")

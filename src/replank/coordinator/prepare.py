@@ -25,7 +25,7 @@ from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceE
 from replank.module import Runtime
 from replank.reading import read_definition
 from replank.traffic.calls import chain_var
-from replank.traffic.gate import Lane
+from replank.traffic.lane import Lane
 from replank.verification.usage import interface_calls
 from replank.verification.watchdog import Watchdog
 

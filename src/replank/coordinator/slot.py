@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
@@ -20,8 +20,24 @@ from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
 from replank.traffic.tasks import Tasks
 
-if TYPE_CHECKING:
-    from replank.coordinator.probation import Probation
+
+class WayBack(Protocol):
+    """What the last commit left to do, and the way back while it lasts: its probation."""
+
+    participants: dict[str, Any]
+
+    @property
+    def returnable(self) -> bool:
+        """Whether the old generations can serve again at once."""
+
+    async def end(self) -> None:
+        """Let the old generations go, now."""
+
+    async def hand_over(self) -> None:
+        """Stop following: a rollback takes the old generations over."""
+
+    def resume(self) -> None:
+        """Follow again: the rollback did not happen."""
 
 
 @dataclass(eq=False, slots=True)
@@ -36,7 +52,7 @@ class Slot:
     tasks: Tasks
     handle: Handle
     persistence: Persistence[Snapshot]
-    probation: Probation | None = None
+    probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
     parked: dict[str, Parked] = field(default_factory=dict)
     """By a schema's fingerprint, what a return from it had no room for."""

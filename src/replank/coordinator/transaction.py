@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from replank.code.generation import Generation
 from replank.code.store import Version
 from replank.coordinator.phases import Course, Where
-from replank.coordinator.slot import Slot
+from replank.coordinator.slot import Slot, WayBack
 from replank.errors import PhaseTimeout
 from replank.instrumentation.events import Event, PhaseEnded, PhaseStarted
 from replank.migration.engine import Migration
@@ -28,9 +27,6 @@ from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held
 from replank.verification.contract import ContractChange
 from replank.verification.invariants import Invariants
-
-if TYPE_CHECKING:
-    from replank.coordinator.probation import Probation
 
 _FLUSH_AFTER_S = 0.05
 
@@ -113,7 +109,7 @@ class Transaction:
     participants: dict[str, Participant]
     reason: str
     publish: Callable[[Event], None]
-    back: Probation | None = None
+    back: WayBack | None = None
     """The probation whose old generations are to serve again; None for a reload."""
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
@@ -130,6 +126,8 @@ class Transaction:
     warnings: list[str] = field(default_factory=list)
     checks_passed: int = 0
     digests: tuple[str, str] = ("", "")
+    decided: bool = False
+    """Whether the commit record is on the disk."""
     limit_s: float = 0.0
     """Seconds that the part of the phase that runs may take."""
     _times: dict[Phase, _Times] = field(default_factory=dict)
@@ -228,6 +226,7 @@ class Transaction:
     def forget_undo(self) -> None:
         """Pass the point of no return: from here only forward."""
         self._undo.clear()
+        self.decided = True
 
     def flush(self) -> None:
         """Tell the events of the pause, which were kept back so as not to lengthen it."""

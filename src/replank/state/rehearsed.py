@@ -1,4 +1,4 @@
-"""What a candidate sees of a large table before it serves: the copy made so far, to be read only."""
+"""What a candidate sees of a large table before it serves: the copy so far, to be read only."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RehearsedTable(Table[Any, Any]):
             do='mark it @check(when="pause"), or write nothing in it',
         )
 
-    __setitem__ = __delitem__ = pop = popitem = setdefault = update = clear = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = pop = popitem = setdefault = update = clear = _refuse
 
 
 class _Items:

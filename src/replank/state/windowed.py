@@ -7,7 +7,7 @@ In the order of time:
 
     snapshot(None)    the window opens; every record is copied, upgraded and checked, in slices
     restore(None)     the candidate is shown the copy, to be read only
-    align()           the copy is brought to one moment, without a pause in between: checks run on it
+    align()           the copy is brought to one moment, without a turn of the loop: for the checks
     approach()        what was written meanwhile is copied, until little is left
     snapshot(proof)   calls wait: the rest is copied
     restore(proof)    each table shows the new records; the small rest is assigned

@@ -116,11 +116,15 @@ def _target(
     alone = types.ModuleType(module.__module__)
     vars(alone)[module.__name__] = module
     definition = read_definition(alone, module.__name__.lower())
-    file = Path(inspect.getsourcefile(module) or "")
-    if file.name == "__init__.py":
-        file = file.parent
-    schemas = tuple(read_frozen(file).values()) if file.name else ()
-    yield _Class(definition, _Imported(module.__module__)), schemas
+    yield _Class(definition, _Imported(module.__module__)), _frozen_beside(module)
+
+
+def _frozen_beside(module: type[Module]) -> tuple[Schema, ...]:
+    try:
+        file = Path(inspect.getfile(module))
+    except (OSError, TypeError):
+        return ()  # typed in at a prompt: nothing lies beside it
+    return tuple(read_frozen(file.parent if file.name == "__init__.py" else file).values())
 
 
 class _Imported(Namespace):

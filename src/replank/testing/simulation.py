@@ -42,7 +42,7 @@ _BUSY_PART: Final = 0.02
 """Part of the callbacks that take a hundred times as long."""
 
 
-class SimulationStuck(Exception):  # noqa: N818 - named by what happened, as all our errors
+class SimulationStuck(Exception):
     """Nothing is ready, no timer is set and the main task waits; or the run never ends."""
 
 

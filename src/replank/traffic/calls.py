@@ -5,18 +5,44 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import traceback
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from replank.traffic.leaf import LeafPass
 
-if TYPE_CHECKING:
-    from replank.traffic.gate import Gate, Lane
-
 _STACK_DEPTH_MAX = 50
+
+
+class GateOfChain(Protocol):
+    """What a chain needs of a gate."""
+
+    module: str
+    longest_call_s: float
+
+    def let_through(self, chain: Chain) -> None:
+        """Release what a chain has waiting at this gate, if it may be let in now."""
+
+
+class LaneOfChain(Protocol):
+    """What a chain needs of a lane that it touches."""
+
+    chains: set[Chain]
+    on_empty: Callable[[], None] | None
+    timed: bool
+
+    @property
+    def gate(self) -> GateOfChain:
+        """The gate of the lane's module."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls from outside are in flight there."""
+
+    def forget(self, chain: Chain) -> None:
+        """Count a chain out."""
 
 
 class Chain:
@@ -29,19 +55,19 @@ class Chain:
 
     __slots__ = ("_first", "_others", "_token", "alive", "call", "started_at", "waits_at")
 
-    def __init__(self, lane: Lane, call: str) -> None:
+    def __init__(self, lane: LaneOfChain, call: str) -> None:
         # Every suspending call makes one: what is rarely needed is not made here.
         self._first = lane
-        self._others: list[Lane] | None = None
+        self._others: list[LaneOfChain] | None = None
         self._token: contextvars.Token[Chain | None] | None = None
         self.alive = True
         self.call = call
         self.started_at = perf_counter()
-        self.waits_at: tuple[Gate, ...] = ()
+        self.waits_at: tuple[GateOfChain, ...] = ()
         lane.chains.add(self)
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
+    def lanes(self) -> tuple[LaneOfChain, ...]:
         """Every lane that the chain has touched, in order."""
         return (self._first, *(self._others or ()))
 
@@ -55,7 +81,7 @@ class Chain:
         self._token = chain_var.set(self)
         return self
 
-    def touch(self, lane: Lane) -> None:
+    def touch(self, lane: LaneOfChain) -> None:
         """Be in flight in this lane too, until the outermost call ends."""
         if lane is self._first or not self.alive:
             return
@@ -157,7 +183,7 @@ class Blocker:
         return f"{self.module}.{self.call} ({self.age_s:.2f} s{where})"
 
 
-def find_blockers(lanes: Iterable[Lane], since: float | None = None) -> tuple[Blocker, ...]:
+def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> tuple[Blocker, ...]:
     """Name the calls in flight in these lanes, how old they are and where they stand.
 
     Nothing is recorded per call for this: the tasks' own frames are searched, only when asked.
@@ -200,10 +226,10 @@ class _Holders:
     """Which task holds which call, and where it stands."""
 
     chains: dict[int, tuple[asyncio.Task[Any], tuple[str, ...]]]
-    leaves: list[tuple[Lane, str, asyncio.Task[Any], tuple[str, ...]]]
+    leaves: list[tuple[LaneOfChain, str, asyncio.Task[Any], tuple[str, ...]]]
 
 
-def _holders(chains: set[Chain], lanes: tuple[Lane, ...]) -> _Holders:
+def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
     wanted = {id(chain) for chain in chains}
     held = _Holders({}, [])
     for task in asyncio.all_tasks():

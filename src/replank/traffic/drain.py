@@ -9,7 +9,8 @@ from time import perf_counter
 
 from replank.errors import PhaseTimeout
 from replank.traffic.calls import CANCELLED_BY_DRAIN, Blocker, find_blockers
-from replank.traffic.gate import Gate, Held, Lane
+from replank.traffic.gate import Gate, Held
+from replank.traffic.lane import Lane
 
 _BLOCKERS_NAMED_MAX = 5
 _CANCEL_GRACE_S = 1.0
@@ -46,8 +47,8 @@ class Drain:
         for lane in self._lanes:
             lane.on_empty = self._look
         for chain in [chain for lane in self._lanes for chain in lane.chains if chain.waits_at]:
-            for gate in chain.waits_at:  # one branch waits at another drain's gate
-                gate.let_through(chain)
+            for other in chain.waits_at:  # one branch waits at another drain's gate
+                other.let_through(chain)
         self._look()
 
     async def wait(self, deadline_s: float, policies: Mapping[str, str]) -> Drained:

@@ -19,136 +19,17 @@ Everything here runs on the host's event loop; no lock is needed, and none is ta
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from replank.errors import HostStopped, Overloaded, UnknownCall
-from replank.traffic.calls import Chain, chain_var, finish, live_chain
-from replank.traffic.leaf import GRACE_LOOK_S, LeafPass
+from replank.traffic.calls import Chain, finish, live_chain
+from replank.traffic.lane import Lane, LaneState
 
 _RELEASE_ROUNDS_MAX = 1_000
-
-
-class LaneState(enum.StrEnum):
-    """Where a generation's lane stands."""
-
-    PREPARED = "prepared"
-    OPEN = "open"
-    DRAINING = "draining"
-    QUIET = "quiet"
-    RETIRED = "retired"
-
-
-class Lane:
-    """The way into one generation.
-
-    Attributes:
-        open: Whether calls enter without a second look; the hot path tests only this.
-        calls: How many calls have entered.
-        chains: The chains in flight here.
-        leaf: Counts the suspending calls of a module that calls no other one: they need no chain
-            of their own, and cost a third.
-        entries: What a handle calls, by call name: counts and admits, then runs the method.
-        methods: The bare methods, by call name: for calls that have been admitted already.
-    """
-
-    __slots__ = (
-        "calls",
-        "chains",
-        "entries",
-        "gate",
-        "generation",
-        "leaf",
-        "methods",
-        "on_empty",
-        "open",
-        "state",
-        "timed",
-    )
-
-    def __init__(self, gate: Gate, generation: int) -> None:
-        self.gate = gate
-        self.generation = generation
-        self.open = False
-        self.state = LaneState.PREPARED
-        self.calls = 0
-        self.chains: set[Chain] = set()
-        self.leaf: LeafPass | None = None
-        self.entries: dict[str, Callable[..., Any]] = {}
-        self.methods: dict[str, Callable[..., Any]] = {}
-        self.on_empty: Callable[[], None] | None = None
-        self.timed = False
-        """Whether calls are timed: while a reload is in its window."""
-
-    @property
-    def in_flight(self) -> int:
-        """How many calls from outside are in flight here."""
-        leaf = self.leaf
-        return len(self.chains) + (leaf.count + leaf.other.count if leaf is not None else 0)
-
-    def enter(self, call: str) -> Chain | LeafPass | None:
-        """Count a suspending call in; the lane is open or the call has been admitted.
-
-        Args:
-            call: Name of the call.
-
-        Returns:
-            What must be left at its end, or None when the call belongs to a chain already.
-        """
-        self.calls += 1
-        chain = chain_var.get()
-        if chain is not None and chain.alive:
-            chain.touch(self)
-            return None
-        leaf = self.leaf
-        if leaf is not None:
-            leaf.count += 1
-            return leaf
-        chain = Chain(self, call)
-        chain._token = chain_var.set(chain)
-        return chain
-
-    async def detour(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Take a call that found the lane not open: let its chain through, or have it wait.
-
-        Args:
-            call: Name of the call.
-            args: Its positional arguments.
-            kwargs: Its keyword arguments.
-
-        Raises:
-            Overloaded: Too many calls wait already.
-            HostStopped: The host takes no more calls.
-            UnknownCall: The version that serves after the wait has no such call.
-        """
-        # The chain is kept in no local: a drain takes the frame that holds a chain for its owner.
-        lane = self.gate.let_in(live_chain(), self)
-        if lane is None:
-            return await self.gate.wait_and_run(call, args, kwargs)
-        lane.calls += 1
-        return await finish(self.gate.method(call, lane)(*args, **kwargs))
-
-    async def grace(self) -> None:
-        """Return when every chain that is in flight now has ended; later ones do not count."""
-        waiting = set(self.chains)
-        leaf = self.leaf
-        if leaf is not None:
-            await leaf.other.ended()
-            self.leaf = leaf.other  # later calls are counted apart from those of now
-            await leaf.ended()
-        while waiting & self.chains:  # noqa: ASYNC110 - as said in the next line
-            # A look each millisecond: a hook would cost every call that leaves.
-            await asyncio.sleep(GRACE_LOOK_S)
-
-    def forget(self, chain: Chain) -> None:
-        """Count a chain out; tells the drain when it was the last."""
-        self.chains.discard(chain)
-        if self.on_empty is not None and not self.in_flight:
-            self.on_empty()
 
 
 @dataclass(slots=True, eq=False)
@@ -293,7 +174,7 @@ class Gate:
             return None
         for touched in chain.lanes:
             if touched.gate is self:
-                return touched
+                return cast("Lane", touched)
         lane = asked if asked.state is not LaneState.RETIRED else self.lane
         if lane.state is LaneState.DRAINING and chain.awaited:
             chain.touch(lane)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from replank.errors import UnknownCall, UsageError, WrongArguments
-from replank.traffic.gate import Lane
+from replank.traffic.lane import Lane
 from replank.traffic.messages import Inbox, Message
 
 _OWN_NAMES = frozenset({"send", "blocking"})

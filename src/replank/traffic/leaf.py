@@ -7,12 +7,20 @@ are two counts, used in turn, so that one can wait for the calls of now while ne
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from replank.traffic.gate import Lane
+from collections.abc import Callable
+from typing import Protocol
 
 GRACE_LOOK_S = 0.001
+
+
+class LaneOfLeaf(Protocol):
+    """What a count needs of its lane."""
+
+    on_empty: Callable[[], None] | None
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls from outside are in flight there."""
 
 
 class LeafPass:
@@ -25,7 +33,7 @@ class LeafPass:
 
     __slots__ = ("count", "lane", "other")
 
-    def __init__(self, lane: Lane, other: LeafPass | None = None) -> None:
+    def __init__(self, lane: LaneOfLeaf, other: LeafPass | None = None) -> None:
         self.lane = lane
         self.count = 0
         self.other = other if other is not None else LeafPass(lane, self)

@@ -12,7 +12,7 @@ from typing import Any
 
 from replank.errors import HostStopped
 from replank.traffic.calls import Chain, live_chain
-from replank.traffic.gate import Lane, LaneState
+from replank.traffic.lane import Lane, LaneState
 
 
 class Stream(AsyncIterator[Any]):

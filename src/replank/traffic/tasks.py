@@ -17,7 +17,7 @@ from typing import Any
 
 from replank.errors import DefinitionError, PhaseTimeout
 from replank.traffic.calls import ends_only_the_call, outside_chain
-from replank.traffic.gate import Lane
+from replank.traffic.lane import Lane
 
 _STOP_GRACE_S = 1.0
 

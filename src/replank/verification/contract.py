@@ -233,7 +233,8 @@ class _CallComparison:
                 yield self._say(ContractKind.PARAMETER_MOVED, text, breaking=True)
         if left == now:
             inserted = next((n for n in after[: len(left)] if n not in left), None)
-            if inserted is not None and len(left) == len(before):
+            told = inserted is None or self.after[inserted]["required"]
+            if inserted is not None and not told and len(left) == len(before):
                 moved = next(name for name in after[after.index(inserted) :] if name in left)
                 text = f"parameter {moved} moved behind the new {inserted}"
                 yield self._say(ContractKind.PARAMETER_MOVED, text, breaking=True)

@@ -130,7 +130,10 @@ def test_a_plain_file_gets_a_number_and_a_list(replank, tmp_path):
 
 def test_a_plain_file_with_functions_gets_functions(replank, tmp_path):
     source = tmp_path / "tools.py"
-    source.write_text(PLAIN + "\n\ndef migrate_1_2(old):\n    return old\n\n\ndef migrate_2_1(new):\n    return new\n")
+    source.write_text(
+        PLAIN
+        + "\n\ndef migrate_1_2(old):\n    return old\n\n\ndef migrate_2_1(new):\n    return new\n"
+    )
     replank("migrations", "new", "tools.py", "--write")
     edit(source, ('"hits"', '"count"'), ("hits: int", "count: int"))
     shown = replank("migrations", "new", "tools.py", "--yes-rename", "hits=count", "--write")
@@ -178,7 +181,10 @@ def test_show_says_both_ways_and_what_is_lost(replank, ledger):
     edit(
         ledger,
         ("schema=1", "schema=2"),
-        ("    total: int = 0", '    migrations = [step(1, 2, remove("total"), convert("accounts.*.cents", abs))]'),
+        (
+            "    total: int = 0",
+            '    migrations = [step(1, 2, remove("total"), convert("accounts.*.cents", abs))]',
+        ),
         ("import Module", "import Module, convert, remove, step"),
     )
     shown = replank("migrations", "show", "ledger.py").output
@@ -192,7 +198,10 @@ def test_check_tells_step_place_and_values_and_ends_with_1(replank, ledger):
     edit(
         ledger,
         ("schema=1", "schema=2"),
-        ("    total: int = 0", '    total: int = 0\n    migrations = [step(1, 2, convert("total", lambda v: v + 1, abs))]'),
+        (
+            "    total: int = 0",
+            '    total: int = 0\n    migrations = [step(1, 2, convert("total", lambda v: v + 1, abs))]',
+        ),
         ("import Module", "import Module, convert, step"),
     )
     shown = replank("migrations", "check", "ledger.py", "--generated", "20")
@@ -216,7 +225,11 @@ def test_a_terminal_is_asked_question_by_question(replank, ledger, monkeypatch):
     from replank.cli.app import app
 
     rename_total(ledger)
-    edit(ledger, ("    cents: int = 0", "    cents: str"), ("    owner: str", "    owner: str\n    tier: int"))
+    edit(
+        ledger,
+        ("    cents: int = 0", "    cents: str"),
+        ("    owner: str", "    owner: str\n    tier: int"),
+    )
     monkeypatch.setattr(new_step, "_is_terminal", lambda: True)
     words = ["migrations", "new", "ledger.py", "--write"]
     answers = "1\n7\nstr\nint\n"

@@ -106,7 +106,10 @@ def test_migrations_are_checked_on_recorded_snapshots(replank, folder):
     source.write_text(
         LEDGER.format(label="2.0", schema=2, total="total_cents")
         .replace("import Module", "import Module, rename, step")
-        .replace("    accounts:", '    migrations = [step(1, 2, rename("total", "total_cents"))]\n    accounts:')
+        .replace(
+            "    accounts:",
+            '    migrations = [step(1, 2, rename("total", "total_cents"))]\n    accounts:',
+        )
     )
     words = ("migrations", "check", "ledger", "--snapshots", "--generated", "0", "--json")
     found = json.loads(replank(*words).output)
@@ -130,3 +133,18 @@ def test_the_committed_schema_is_what_a_new_step_leads_from(replank, folder):
     assert report.committed, report.error
     assert report.modules[0].schema_to == 2
     assert total == 13
+
+
+def test_the_path_from_what_serves_is_shown_with_its_plain_code(replank, folder):
+    source = folder / "ledger.py"
+    text = LEDGER.format(label="2.0", schema=2, total="total").replace("cents: int", "amount: int")
+    steps = '    migrations = [step(1, 2, rename("accounts.*.cents", "amount"))]\n    accounts:'
+    text = text.replace("import Module", "import Module, rename, step")
+    source.write_text(text.replace("    accounts:", steps))
+    shown = replank("migrations", "show", "ledger.py")
+    assert shown.exit_code == 0, shown.stderr
+    assert "# each record of accounts" in shown.output
+    assert "def up(" in shown.output
+    assert "def down(" in shown.output
+    found = json.loads(replank("migrations", "show", "ledger.py", "--json").output)
+    assert "amount" in found["code"]

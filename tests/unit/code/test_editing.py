@@ -65,7 +65,10 @@ def steps_in(source):
         ("migrations = [\n        step(1, 2)  # one, two\n    ]", [(1, 2)]),
         ("migrations = [\n        step(1, 2),  # one\n        # the end\n    ]", [(1, 2)]),
         ("migrations = [step(1, 2),\n                  step(0, 1)]", [(1, 2), (0, 1)]),
-        ("migrations = [\n        step(\n            1,\n            2,\n        )\n    ]", [(1, 2)]),
+        (
+            "migrations = [\n        step(\n            1,\n            2,\n        )\n    ]",
+            [(1, 2)],
+        ),
     ],
 )
 @pytest.mark.parametrize("make", [step, long_step])
@@ -89,7 +92,9 @@ def test_a_missing_schema_number_is_added():
 
 
 def test_a_class_without_fields_gets_its_list_before_the_first_method():
-    source = "from replank import Module\n\nclass Ledger(Module):\n    @staticmethod\n    def f(): ...\n"
+    source = (
+        "from replank import Module\n\nclass Ledger(Module):\n    @staticmethod\n    def f(): ...\n"
+    )
     changed = insert(source)
     assert steps_in(changed) == [(2, 3)]
     assert changed.index("migrations") < changed.index("@staticmethod")
@@ -152,7 +157,7 @@ def test_a_plain_file_gets_its_number_and_its_list_after_its_state():
 
 
 def test_a_plain_file_that_has_both_has_both_changed():
-    source = 'from replank import step\nSCHEMA = 2  # the shape\nMIGRATIONS = [step(1, 2)]\n'
+    source = "from replank import step\nSCHEMA = 2  # the shape\nMIGRATIONS = [step(1, 2)]\n"
     changed = insert_file_step(source, step, FUNCTIONS, 3)
     assert "SCHEMA = 3  # the shape" in changed
     assert changed.count("MIGRATIONS") == 1

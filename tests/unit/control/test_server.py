@@ -18,7 +18,8 @@ from replank.errors import ConfigError, UnknownCall, UnknownModule, UsageError, 
 from replank.instrumentation.events import PhaseEnded, PhaseStarted
 from replank.report import Outcome
 from replank.traffic.calls import live_chain
-from replank.traffic.gate import Gate, Lane
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane
 from replank.traffic.messages import Inbox, Message
 
 from .conftest import exchange, request, tcp

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -31,22 +33,35 @@ async def host():
     return StateHost()
 
 
-async def test_a_state_is_described_and_exported(host, unix):
-    shown = await unix("GET", "/control/state?module=ledger")
+@pytest.fixture
+def control(ask, config):
+    """Ask over TCP with the token, as a program on another machine does."""
+
+    async def control(method, path, body=b""):
+        token = (Path(config.data_dir) / TOKEN_FILE).read_text().strip()
+        return await ask(method, path, body, {"Authorization": f"Bearer {token}"})
+
+    return control
+
+
+async def test_a_state_is_described_and_exported(host, control):
+    shown = await control("GET", "/control/state?module=ledger")
     assert shown.json["fields"][0]["name"] == "total"
-    assert (await unix("POST", "/control/state/export", {"module": "ledger"})).json == {
-        "module": "ledger"
-    }
+    exported = await control("POST", "/control/state/export", {"module": "ledger"})
+    assert exported.json == {"module": "ledger"}
 
 
-async def test_an_import_takes_a_file_or_the_document_itself(host, unix, tmp_path):
-    path = tmp_path / "state.json"
-    path.write_text('{"a": 1}')
-    body = {"module": "ledger", "path": str(path)}
-    assert (await unix("POST", "/control/state/import", body)).json["records"] == 3
-    body = {"module": "ledger", "document": {"a": 2}}
-    assert (await unix("POST", "/control/state/import", body)).status == 200
-    assert [msgspec.json.decode(text) for _, text in host.imported] == [{"a": 1}, {"a": 2}]
-    assert (await unix("POST", "/control/state/import", {"module": "ledger"})).status == 422
-    body = {"module": "ledger", "path": str(tmp_path / "none")}
-    assert (await unix("POST", "/control/state/import", body)).status == 400
+async def test_an_import_takes_the_document_itself_and_over_tcp_no_file(host, control, tmp_path):
+    path = "/control/state/import"
+    sent = await control("POST", path, {"module": "ledger", "document": {"a": 2}})
+    assert sent.json["records"] == 3
+    assert [msgspec.json.decode(text) for _, text in host.imported] == [{"a": 2}]
+    named = await control("POST", path, {"module": "ledger", "path": str(tmp_path / "x")})
+    assert named.status == 403
+    assert (await control("POST", path, {"module": "ledger"})).status == 422
+    assert len(host.imported) == 1
+
+
+async def test_without_the_token_no_state_is_told(host, ask):
+    assert (await ask("GET", "/control/state?module=ledger")).status == 401
+    assert (await ask("POST", "/control/state/export", {"module": "ledger"})).status == 401

@@ -65,7 +65,10 @@ def test_a_step_without_a_way_back_has_one_function():
 
 @pytest.mark.parametrize(
     ("hint", "path", "new"),
-    [(tuple[Item, ...], "t.*.cents", tuple[NewItem, ...]), (Item | None, "t.cents", NewItem | None)],
+    [
+        (tuple[Item, ...], "t.*.cents", tuple[NewItem, ...]),
+        (Item | None, "t.cents", NewItem | None),
+    ],
 )
 def test_what_no_plain_loop_reaches_is_left_to_step(hint, path, new):
     old, new = schema(1, {"t": hint}, {"t": None}), schema(2, {"t": new}, {"t": None})

@@ -9,7 +9,8 @@ from replank.errors import HostStopped, SelfReload
 from replank.report import Outcome, ReloadReport
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.traffic.calls import Chain, live_chain
-from replank.traffic.gate import Gate, Lane
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane
 from tests.unit.traffic.parts import call, open_gate, start, turns
 
 REPORT = ReloadReport(id="1", outcome=Outcome.COMMITTED, modules=())

@@ -121,7 +121,9 @@ def test_what_is_no_json_is_refused(text):
 
 def test_an_older_state_is_migrated_and_every_field_has_a_new_value():
     snapshot = snapshot_of(filled(), "")
-    newer = Holder(2, "cents", 'migrations = [step(1, 2, rename("total", "cents"))]\n    note: str = "-"')
+    newer = Holder(
+        2, "cents", 'migrations = [step(1, 2, rename("total", "cents"))]\n    note: str = "-"'
+    )
     newer.target.note = "live"
     values, way = fit(snapshot, newer)
     assert way.steps[0].startswith("step 1 -> 2")
@@ -190,6 +192,8 @@ def test_steps_of_a_plain_definition_are_found():
         migrations=[step(1, 2, rename("a", "b"))], functions={}, carried=("lock",), label="1",
         shape="class", fresh_defaults=lambda: iter(()),
     )  # fmt: skip
-    values, way = fit(snapshot_of(holder, ""), SimpleNamespace(definition=definition, own=holder.own))
+    values, way = fit(
+        snapshot_of(holder, ""), SimpleNamespace(definition=definition, own=holder.own)
+    )
     assert way.identity
     assert values["total"] == 0

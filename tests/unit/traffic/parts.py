@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from replank.code.entries import generic_entry
-from replank.traffic.gate import Gate, Lane
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane
 from replank.traffic.streams import stream_entry
 
 

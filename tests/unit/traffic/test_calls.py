@@ -14,7 +14,8 @@ from replank.traffic.calls import (
     live_chain,
     outside_chain,
 )
-from replank.traffic.gate import Gate, Lane
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane
 
 from .parts import call, held, make_lane, open_gate, start, turns
 

@@ -6,7 +6,8 @@ import pytest
 
 from replank.errors import PhaseTimeout
 from replank.traffic.drain import Drain
-from replank.traffic.gate import Gate, LaneState
+from replank.traffic.gate import Gate
+from replank.traffic.lane import LaneState
 
 from .parts import call, held, make_lane, open_gate, start, turns
 

@@ -7,7 +7,8 @@ import pytest
 
 from replank.errors import HostStopped, Overloaded, UnknownCall
 from replank.traffic.calls import chain_var
-from replank.traffic.gate import Gate, LaneState
+from replank.traffic.gate import Gate
+from replank.traffic.lane import LaneState
 
 from .parts import call, held, make_lane, open_gate, start, turns
 

@@ -9,7 +9,8 @@ import pytest
 from replank.errors import PhaseTimeout
 from replank.traffic.calls import find_blockers
 from replank.traffic.drain import Drain
-from replank.traffic.gate import Gate, Lane
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 
 

@@ -7,7 +7,8 @@ import pytest
 from replank.errors import HostStopped, UnknownCall
 from replank.traffic.calls import Chain
 from replank.traffic.drain import Drain
-from replank.traffic.gate import Gate, LaneState
+from replank.traffic.gate import Gate
+from replank.traffic.lane import LaneState
 
 from .parts import call, held, make_lane, open_gate, start, turns
 

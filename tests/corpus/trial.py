@@ -1,0 +1,136 @@
+"""Try an edit on a host under load, and keep the account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+from replank.config import Config, ReloadConfig
+from replank.host import Host
+from replank.report import ReloadReport
+from tests.corpus.edits import Edit
+from tests.corpus.sources import SHOP, TILL
+
+CALLERS = 6
+QUICK = Config(
+    reload=ReloadConfig(
+        probe_timeout_s=2.0,
+        probe_memory_bytes=256 * 1024 * 1024,
+        verify_timeout_s=0.3,
+        restore_timeout_s=0.3,
+        probation_s=0.0,
+    )
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one edit."""
+
+    edit: Edit
+    outcome: str
+    phase: str
+    error: str
+    message: str
+    answered: int
+    failed: int
+    lost: int
+    seconds: float
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether it was caught where it had to be, or taken, and no caller noticed."""
+        caught = self.phase in self.edit.phase.split("|") and self.error == self.edit.error
+        right = self.outcome == self.edit.outcome and caught
+        return right and self.failed == 0 and self.lost == 0 and self.answered > 0
+
+
+@dataclass
+class Callers:
+    """Calls through the till and to the shop itself, for as long as the block runs."""
+
+    host: Host
+    answered: int = 0
+    paid: int = 0
+    failed: list[str] = field(default_factory=list)
+    _stop: bool = False
+
+    @asynccontextmanager
+    async def calling(self) -> AsyncIterator[Callers]:
+        tasks = [asyncio.create_task(self._call(f"owner-{n}")) for n in range(CALLERS)]
+        try:
+            yield self
+        finally:
+            self._stop = True
+            await asyncio.gather(*tasks)
+
+    async def some(self, count: int) -> None:
+        """Return when so many more calls were answered, or one has failed."""
+        goal = self.answered + count
+        while self.answered < goal and not self.failed:
+            await asyncio.sleep(0)
+
+    async def _call(self, owner: str) -> None:
+        calls = 0
+        while not self._stop:
+            calls += 1
+            try:
+                if calls % 2:
+                    await self.host["till"].sell(owner, 3)
+                else:
+                    await self.host["shop"].pay(owner, 3)
+            except Exception as error:
+                self.failed.append(f"{type(error).__name__}: {error}")
+                return
+            self.paid += 3
+            self.answered += 1
+            await asyncio.sleep(0)
+
+
+async def try_edits(edits: Iterable[Edit], folder: Path) -> list[Verdict]:
+    """Try edits one after the other on one host: those that are not taken leave it as it was.
+
+    Args:
+        edits: What to try.
+        folder: An empty folder.
+    """
+    shop, till = folder / "shop.py", folder / "till.py"
+    shop.write_text(SHOP)
+    till.write_text(TILL)
+    sources = {"shop": shop, "till": till}
+    verdicts: list[Verdict] = []
+    async with Host(sources, data_dir=folder / "data", config=QUICK) as host:
+        callers = Callers(host)
+        async with callers.calling():
+            await callers.some(20)
+            for edit in edits:
+                verdicts.append(await _try(edit, host, callers, shop))
+    return verdicts
+
+
+async def _try(edit: Edit, host: Host, callers: Callers, shop: Path) -> Verdict:
+    answered, failed = callers.answered, len(callers.failed)
+    shop.write_text(edit.source)
+    began = perf_counter()
+    report: ReloadReport = await host.reload("shop")
+    seconds = perf_counter() - began
+    await callers.some(20)
+    # Nothing is awaited between the two: `total` is answered before any other call enters.
+    expected = callers.paid
+    lost = expected - await host["shop"].total()
+    error = report.error
+    return Verdict(
+        edit=edit,
+        outcome=str(report.outcome),
+        phase=str(error.phase) if error else "",
+        error=error.kind if error else "",
+        message=error.message if error else "",
+        answered=callers.answered - answered,
+        failed=len(callers.failed) - failed,
+        lost=lost,
+        seconds=seconds,
+    )
