@@ -1,6 +1,6 @@
-"""The fault matrix and the crash sweep, whole: `python -m bench.faults [--seed N] [--crash] [--json]`.
+"""The fault matrix and the crash sweep, whole.
 
-Without arguments it runs the matrix: phase x part x fault x number of modules. `--crash` kills a
+`python -m bench.faults [--seed N] [--crash] [--calls] [--json]`. Without arguments it runs the matrix: phase x part x fault x number of modules. `--crash` kills a
 host at every single thing that it puts on the disk. `--cell` and `--kill` replay one.
 """
 
@@ -14,8 +14,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
+from tests.faults import io_errors
 from tests.faults.cells import Cell, cells, every_call, run
 
 LIMIT_S = 30.0
@@ -26,6 +29,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--crash", action="store_true", help="kill -9 at every operation")
     parser.add_argument("--calls", action="store_true", help="an error of ours at every call")
+    parser.add_argument(
+        "--io", nargs="?", const="", help="every operation fails; or one, as printed"
+    )
     parser.add_argument("--cell", help="one cell of the matrix, as printed")
     parser.add_argument("--kill", help="one crash, as printed")
     parser.add_argument("--json", action="store_true")
@@ -35,7 +41,41 @@ def main() -> int:
         from bench.crashes import sweep  # it starts processes of its own
 
         return sweep(options)
+    if options.io is not None:
+        return io_sweep(options)
     return matrix(options)
+
+
+def io_sweep(options: argparse.Namespace) -> int:
+    """Have every single operation fail, in every way, and print what came of it."""
+    began = time.perf_counter()
+    operations = asyncio.run(io_errors.count(Path(tempfile.mkdtemp())))
+    todo = [
+        (at, ("full", "error")[at % 2], lasting, when)
+        for at in range(1, len(operations) + 1)
+        for lasting, when in io_errors.WAYS
+    ]
+    if options.io:
+        at, error, times, when = options.io.split(":")
+        todo = [(int(at), error, times == "lasting", when)]
+    failures: dict[str, list[str]] = {}
+    for at, error, lasting, when in todo:
+        name = f"{at}:{error}:{'lasting' if lasting else 'once'}:{when}"
+        folder = Path(tempfile.mkdtemp(prefix="replank-io-"))
+        found = trial(io_errors.run(folder, at, error, lasting=lasting, when=when))
+        shutil.rmtree(folder, ignore_errors=True)
+        if found:
+            failures[name] = found
+            print(f"FAILED {name} {operations[at - 1]}", *found, sep="\n    ", file=sys.stderr)
+            print(f"    replay: python -m bench.faults --io {name}", file=sys.stderr, flush=True)
+    seconds = time.perf_counter() - began
+    facts = {"operations": len(operations), "trials": len(todo), "failures": failures}
+    if options.json:
+        print(json.dumps({**facts, "seconds": round(seconds, 1)}))
+    else:
+        print(f"{len(todo)} trials at {len(operations)} operations, ", end="")
+        print(f"{len(failures)} failed, {seconds:.0f} s")
+    return 1 if failures else 0
 
 
 def matrix(options: argparse.Namespace) -> int:
@@ -71,11 +111,17 @@ def one(cell: Cell, seed: int) -> list[str]:
     """Do one trial in a loop and a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="replank-faults-"))
     try:
-        return asyncio.run(asyncio.wait_for(run(cell, folder, seed), LIMIT_S))
-    except Exception as error:
-        return [f"the trial itself failed: {type(error).__name__}: {error}"]
+        return trial(run(cell, folder, seed))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def trial(work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """Do one trial in a loop of its own; one that does not end is a failure too."""
+    try:
+        return asyncio.run(asyncio.wait_for(work, LIMIT_S))
+    except Exception as error:
+        return [f"the trial itself failed: {type(error).__name__}: {error}"]
 
 
 def tell(cell: Cell, found: list[str], seed: int) -> None:
@@ -93,7 +139,8 @@ def table(sizes: Counter[tuple[str, str, int]], bad: Counter[tuple[str, str, int
         line = f"{part:24}{size:>8}"
         for fault in faults:
             count, failed = sizes[part, fault, size], bad[part, fault, size]
-            line += f"{(f'{count} ok' if not failed else f'{failed}/{count} BAD') if count else '-':>13}"
+            result = f"{failed}/{count} BAD" if failed else f"{count} ok" if count else "-"
+            line += f"{result:>13}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -296,7 +296,17 @@ class Calls:
 
 
 CLEANING = frozenset(
-    {"spawn", "_resume", "__exit__", "close", "unload", "_forget", "_forget_inspected", "_reopen", "_settle"}
+    {
+        "spawn",
+        "_resume",
+        "__exit__",
+        "close",
+        "unload",
+        "_forget",
+        "_forget_inspected",
+        "_reopen",
+        "_settle",
+    }
 )
 
 

@@ -88,7 +88,13 @@ class Life:
             ("calls 3", lambda: self.calls(3)),
             ("reload alpha 2", lambda: self.reload(("alpha",), "2")),
             ("reload both 3", lambda: self.reload(NAMES, "3", schema=2)),
-            ("fail 4", lambda: self.reload(("beta",), "4", schema=2, place="pause", fault="raises")),
+            (
+                "fail 4",
+                lambda: self.reload(("beta",), "4", schema=2, place="pause", fault="raises"),
+            ),
+            ("calls 2", lambda: self.calls(2)),
+            ("stop", self.stop),
+            ("start again", self.start),
             ("rollback beta", self.rollback),
             ("calls 1", lambda: self.calls(1)),
             ("stop", self.stop),
@@ -174,6 +180,7 @@ def main() -> None:
                 say("E", repr(error))
             finally:
                 os._exit(0)
+        say("P", str(pid))
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         say("X", "killed" if killed else "ended")

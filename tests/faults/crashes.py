@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -55,13 +57,17 @@ class Nursery:
         self.process.wait(timeout=20)
         self.process.stdout.close()
 
-    def live(self, order: Order) -> Said:
+    def live(self, order: Order, *, kill_after: int = 0) -> Said:
+        """Have one life lived; killed from outside after so many things it said, if any."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(msgspec.json.encode(order) + b"\n")
         self.process.stdin.flush()
-        said = Said()
+        said, pid = Said(), 0
         for line in self.process.stdout:
             kind, _, text = line.decode().rstrip("\n").partition(" ")
+            if kind == "P":
+                pid = int(text)
+                continue
             if kind == "X":
                 said.killed = text == "killed"
                 break
@@ -71,6 +77,9 @@ class Nursery:
                 said.result = text
             else:
                 (said.begun if kind == "S" else said.done).append(text)
+            if pid and 0 < kill_after <= len(said.begun) + len(said.done):
+                os.kill(pid, signal.SIGKILL)
+                kill_after = 0
         return said
 
     def count(self, folder: Path) -> list[str]:
@@ -80,9 +89,19 @@ class Nursery:
         operations: list[str] = json.loads(said.result)
         return operations
 
-    def crash(self, folder: Path, die_at: int, when: When) -> list[str]:
-        """Kill a life at one operation, start again, and return what is wrong."""
-        said = self.live(Order(str(folder), die_at=die_at, when=when))
+    def crash(
+        self, folder: Path, die_at: int = 0, when: When = "before", *, kill_after: int = 0
+    ) -> list[str]:
+        """Kill a life at one operation, start again, and return what is wrong.
+
+        Args:
+            folder: An empty folder.
+            die_at: The operation, counted from 1.
+            when: Whether none, half or all of it is done first.
+            kill_after: Kill it from outside instead, after so many things that it said.
+        """
+        order = Order(str(folder), die_at=die_at, when=when)
+        said = self.live(order, kill_after=kill_after)
         if said.error:
             return [f"the life failed by itself: {said.error}"]
         if not said.killed:
@@ -108,8 +127,10 @@ def problems(said: Said, facts: Facts) -> list[str]:
         if facts.amounts[name] not in expected:
             found.append(f"{name} has {facts.amounts[name]}, expected one of {sorted(expected)}")
         if facts.amounts_after[name] != facts.amounts[name] + 1:
-            found.append(f"{name} had {facts.amounts[name]}, after a reload and a call "
-                         f"{facts.amounts_after[name]}")
+            found.append(
+                f"{name} had {facts.amounts[name]}, after a reload and a call "
+                f"{facts.amounts_after[name]}"
+            )
     if not facts.consistent:
         found.append("a state is half of one and half of another")
     if facts.next_reload != "committed":
@@ -154,8 +175,11 @@ def worlds(said: Said) -> list[World]:
     cut = said.begun[-1]
     then, _ = _after(cut, now, counted)
     if cut == "stop":
-        mixed = [(a, b) for a in (now.amounts[0], then.amounts[0])
-                 for b in (now.amounts[1], then.amounts[1])]
+        mixed = [
+            (a, b)
+            for a in (now.amounts[0], then.amounts[0])
+            for b in (now.amounts[1], then.amounts[1])
+        ]
         return [World(now.labels, amounts) for amounts in mixed]
     return [now, then]
 

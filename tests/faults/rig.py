@@ -95,10 +95,12 @@ def busy_workers() -> list[str]:
     ]
 
 
-def _forget_leaked() -> None:
-    """Remove what an earlier trial has leaked, which its own checkers have told already."""
-    for name in [name for name in loader._finder.trees if name.partition("@")[0] in NAMES]:
+def forget_leaked() -> list[str]:
+    """Unload what an earlier trial has leaked; return its private names."""
+    leaked = [name for name in loader._finder.trees if name.partition("@")[0] in NAMES]
+    for name in leaked:
         loader._forget(loader._finder.trees[name])
+    return leaked
 
 
 class Rig:
@@ -123,7 +125,7 @@ class Rig:
         self._ending = False
         self._number = 0
         hooks.noted.clear()
-        _forget_leaked()
+        forget_leaked()
 
     @property
     def sources(self) -> dict[str, Path]:

@@ -11,13 +11,17 @@ from time import perf_counter
 from typing import Any
 
 from replank import Host
+from replank.config import Config, ReloadConfig
 from replank.report import ReloadReport
 from replank.testing.history import History, Kind, Operation, Reloaded, Sent
 
 STORE = """
 import asyncio
 from replank import Module, Table, check
-GENERATION = __replank_lane__.generation
+try:
+    GENERATION = __replank_lane__.generation
+except NameError:
+    GENERATION = 0  # in the probe
 class Store(Module, version="{label}"):
     values: Table[str, int]
     sums: Table[str, int]
@@ -44,7 +48,10 @@ class Store(Module, version="{label}"):
 """
 FRONT = """
 from replank import Module, Uses, uses
-GENERATION = __replank_lane__.generation
+try:
+    GENERATION = __replank_lane__.generation
+except NameError:
+    GENERATION = 0  # in the probe
 class Front(Module, version="{label}"):
     store: Uses = uses("store")
     async def write(self, key: str, value: int) -> tuple:
@@ -53,6 +60,7 @@ class Front(Module, version="{label}"):
         return None, (("front", GENERATION), *below, *again)
 {more}
 """
+QUICK = Config(reload=ReloadConfig(probe=False))
 GOOD = ""
 REJECTED = "    @check\n    def bad(self):\n        assert len(self.values) < 0\n"
 ROLLED_BACK = "    async def on_start(self):\n        await asyncio.sleep(0)\n        raise OSError('no')\n"
@@ -124,7 +132,7 @@ async def test_calls_messages_reloads_failures_and_rollbacks_are_explained(tmp_p
     sources = {"store": tmp_path / "store.py", "front": tmp_path / "front.py"}
     chance = random.Random(4).random
     outcomes = []
-    async with Host(sources, data_dir=tmp_path / "data") as host:
+    async with Host(sources, data_dir=tmp_path / "data", config=QUICK) as host:
         recorder = Recorder(host)
         jobs = [asyncio.create_task(recorder.caller(i, chance)) for i in range(6)]
         jobs += [asyncio.create_task(recorder.sender(i)) for i in range(3)]
@@ -152,7 +160,7 @@ async def test_the_recorder_notices_a_write_that_is_lost(tmp_path: Path) -> None
     """The check can fail: a write thrown away between host and caller is unexplained."""
     write(tmp_path, 1)
     sources = {"store": tmp_path / "store.py", "front": tmp_path / "front.py"}
-    async with Host(sources, data_dir=tmp_path / "data") as host:
+    async with Host(sources, data_dir=tmp_path / "data", config=QUICK) as host:
         recorder, store = Recorder(host), host["store"]
         for total in range(1, 6):
             amount = 0 if total == 3 else 2  # the module adds nothing, the caller believes it did

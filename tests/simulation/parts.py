@@ -231,6 +231,8 @@ class FakeStore:
     def get(self, digest: str, source: Path | None = None) -> Version:
         return self._find(digest, StoreError)
 
+    def sweep(self) -> None: ...
+
     def _find(self, key: str, error: type[SourceError | StoreError]) -> Version:
         version = self._disk.versions.get(key)
         if version is None:
@@ -328,7 +330,9 @@ class FakeKeeper:
         self._disk.kept[module] = kept
         await self._pause()
 
-    async def load(self, module: str, holder: Any) -> Kept:
+    def sweep(self) -> None: ...
+
+    async def load(self, module: str, holder: Any, *_: Any) -> Kept:
         await self._pause()
         kept = self._disk.kept.get(module, Kept())
         values = _copied(kept.values) if kept.values else {}

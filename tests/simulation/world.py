@@ -353,11 +353,10 @@ class World:
     def looked(self, code: Code, op: Op) -> None:
         """Note that a step of a call runs in a generation."""
         state = code.lane.state
-        must(state != "quiet", f"call {op.number} runs in the quiet {code.private_name}")
         must(state != "prepared", f"call {op.number} runs in the candidate {code.private_name}")
-        if state == "retired":
+        if state in ("quiet", "retired"):
             detached = self.plan.policies[code.version.name] == "detach"
-            must(detached, f"call {op.number} runs in the retired {code.private_name}")
+            must(detached, f"call {op.number} runs in the {state} {code.private_name}")
             op.outlived = True
         if op.call != "add_inline" and state != "retired":
             must(code.lane.gate.in_flight, f"call {op.number} runs and nothing is in flight")

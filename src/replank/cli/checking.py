@@ -12,7 +12,8 @@ from replank.control.client import Client
 from replank.errors import SnapshotError, UsageError
 from replank.state.format import Snapshot
 from replank.state.snapshot import read
-from replank.verification.laws import Case, LawReport, check_laws, generated_cases
+from replank.verification.cases import Case, generated_cases
+from replank.verification.laws import LawReport, check_laws
 
 
 def check_module(

@@ -13,13 +13,12 @@ import msgspec
 
 from replank.cli.known import Known, find_module
 from replank.code.editing import (
-    defines_class,
     insert_class_step,
     insert_file_step,
     insert_functions,
-    known_names,
 )
 from replank.code.reading import ReadModule, reading
+from replank.code.source_names import defines_class, known_names
 from replank.errors import ReplankError, UsageError
 from replank.migration.drafting import Answers, Asked, Draft, Question, draft_step
 from replank.migration.engine import find_path, steps_of

@@ -19,13 +19,12 @@ from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
 from replank.journal.reading import read_recorded
 from replank.journal.records import Committed
+from replank.state.document import read_document, write_document
 from replank.state.exchange import (
     ImportReport,
     StateReport,
     describe_snapshot,
     fit,
-    read_document,
-    write_document,
 )
 from replank.state.format import Snapshot
 from replank.state.keeper import StateKeeper

@@ -8,18 +8,25 @@ is written, and the author is told what to paste.
 from __future__ import annotations
 
 import ast
-import builtins
 import io
 import re
 import tokenize
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from replank.code.source_names import (
+    ROOT,
+    assigned,
+    bound_names,
+    foreign_names,
+    known_names,
+    last_import,
+    state_node,
+)
 from replank.errors import UsageError
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _LINE_MAX = 88
-_ROOT = "replank"
 
 StepText = Callable[[int, str], str]
 """Makes the step's source, for an indentation in columns and a prefix for Replank's functions."""
@@ -30,16 +37,6 @@ class _Edit:
     start: int
     end: int
     text: str
-
-
-def known_names(source: str) -> frozenset[str]:
-    """Return the names that a module's source defines or imports at its top level."""
-    return _bound(ast.parse(source).body) | frozenset(vars(builtins))
-
-
-def defines_class(source: str, name: str) -> bool:
-    """Tell whether a source defines a class of that name at its top level."""
-    return any(isinstance(n, ast.ClassDef) and n.name == name for n in ast.parse(source).body)
 
 
 def insert_class_step(
@@ -62,10 +59,10 @@ def insert_class_step(
     """
     text = _Text(source)
     node = next(n for n in text.tree.body if isinstance(n, ast.ClassDef) and n.name == owner)
-    taken = _bound(node.body) | _foreign(text.tree.body)
+    taken = bound_names(node.body) | foreign_names(text.tree.body)
     prefix, edits = _importing(text, functions, taken)
     edits.append(_class_number(text, node, number))
-    found = _assigned(node.body, "migrations")
+    found = assigned(node.body, "migrations")
     if found is not None:
         edits.append(_into_list(text, found, step, prefix))
     else:
@@ -89,9 +86,9 @@ def insert_file_step(source: str, step: StepText, functions: Sequence[str], numb
         UsageError: The source is written in a way that cannot be changed for certain.
     """
     text = _Text(source)
-    prefix, edits = _importing(text, functions, _foreign(text.tree.body))
+    prefix, edits = _importing(text, functions, foreign_names(text.tree.body))
     body = text.tree.body
-    schema, found = _assigned(body, "SCHEMA"), _assigned(body, "MIGRATIONS")
+    schema, found = assigned(body, "SCHEMA"), assigned(body, "MIGRATIONS")
     fresh = []
     if schema is None:
         fresh.append(f"SCHEMA = {number}")
@@ -102,7 +99,7 @@ def insert_file_step(source: str, step: StepText, functions: Sequence[str], numb
     else:
         edits.append(_into_list(text, found, step, prefix))
     if fresh:
-        at = text.after(_state_node(body))
+        at = text.after(state_node(body))
         edits.append(_Edit(at, at, "".join(f"\n{line}" for line in fresh)))
     return text.changed(edits)
 
@@ -122,7 +119,7 @@ def insert_functions(source: str, functions: str, number: int) -> str:
         UsageError: `SCHEMA` is no literal number.
     """
     text = _Text(source)
-    schema = _assigned(text.tree.body, "SCHEMA")
+    schema = assigned(text.tree.body, "SCHEMA")
     edits = [] if schema is None else [_number(text, schema, number, "SCHEMA")]
     end = len(source.rstrip())
     if "copy" not in known_names(source):
@@ -285,18 +282,18 @@ def _importing(
     froms = [
         node
         for node in text.tree.body
-        if isinstance(node, ast.ImportFrom) and node.module == _ROOT and node.level == 0
+        if isinstance(node, ast.ImportFrom) and node.module == ROOT and node.level == 0
     ]
     whole = any(
         isinstance(node, ast.Import)
-        and any(one.name == _ROOT and one.asname is None for one in node.names)
+        and any(one.name == ROOT and one.asname is None for one in node.names)
         for node in text.tree.body
     )
     if taken & set(functions) or (whole and not froms):
         # A call or field of that name would hide the function.
         if whole:
-            return f"{_ROOT}.", []
-        return f"{_ROOT}.", [_new_import(text, f"import {_ROOT}")]
+            return f"{ROOT}.", []
+        return f"{ROOT}.", [_new_import(text, f"import {ROOT}")]
     imported = {one.name for node in froms for one in node.names if one.asname is None}
     missing = sorted(set(functions) - imported)
     if not missing:
@@ -309,7 +306,7 @@ def _importing(
 
 
 def _new_import(text: _Text, line: str) -> _Edit:
-    last = _last_import(text.tree.body)
+    last = last_import(text.tree.body)
     at = text.after(last)
     if last is None:
         return _Edit(at, at, f"{line}\n\n")
@@ -323,79 +320,16 @@ def ast_source(text: _Text, node: ast.stmt) -> str:
 
 def _import_text(names: Iterable[str]) -> str:
     ordered = sorted(set(names), key=_import_order)
-    flat = f"from {_ROOT} import {', '.join(ordered)}"
+    flat = f"from {ROOT} import {', '.join(ordered)}"
     if len(flat) <= _LINE_MAX:
         return flat
     inner = "".join(f"    {name},\n" for name in ordered)
-    return f"from {_ROOT} import (\n{inner})"
+    return f"from {ROOT} import (\n{inner})"
 
 
 def _import_order(name: str) -> tuple[int, str]:
     kind = 0 if name.isupper() else 1 if name[:1].isupper() else 2
     return kind, name
-
-
-def _last_import(body: Sequence[ast.stmt]) -> ast.stmt | None:
-    """Return the last of the imports that begin the file, else its docstring, else None."""
-    found: ast.stmt | None = None
-    for index, node in enumerate(body):
-        document = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if isinstance(node, ast.Import | ast.ImportFrom) or (index == 0 and document):
-            found = node
-        elif found is not None and not isinstance(node, ast.If | ast.Try):
-            break
-    return found
-
-
-# -- looking
-
-
-def _assigned(body: Sequence[ast.stmt], name: str) -> ast.expr | None:
-    found: ast.expr | None = None
-    for node in body:
-        if (
-            isinstance(node, ast.Assign)
-            and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
-        ) or (
-            isinstance(node, ast.AnnAssign)
-            and isinstance(node.target, ast.Name)
-            and node.target.id == name
-        ):
-            found = node.value
-    return found
-
-
-def _state_node(body: Sequence[ast.stmt]) -> ast.stmt | None:
-    """Return after which statement the numbers of a plain file belong: STATE, else imports."""
-    for node in body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id in ("STATE", "SCHEMA", "VERSION")
-            for target in node.targets
-        ):
-            return node
-    return _last_import(body)
-
-
-def _bound(body: Iterable[ast.stmt]) -> frozenset[str]:
-    names: set[str] = set()
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(one.asname or one.name).partition(".")[0] for one in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {n.id for one in targets for n in ast.walk(one) if isinstance(n, ast.Name)}
-        elif isinstance(node, ast.If | ast.Try | ast.With):
-            names |= _bound(node.body) | _bound(getattr(node, "orelse", ()))
-    return frozenset(names)
-
-
-def _foreign(body: Sequence[ast.stmt]) -> frozenset[str]:
-    """Return the top-level names that are not imported from Replank."""
-    ours = [n for n in body if isinstance(n, ast.ImportFrom) and n.module == _ROOT]
-    own = {one.name for node in ours for one in node.names if one.asname is None}
-    return _bound([node for node in body if node not in ours]) - own
 
 
 def _by_hand(what: str, found: str, node: ast.expr | ast.stmt) -> UsageError:
@@ -409,9 +343,7 @@ def _by_hand(what: str, found: str, node: ast.expr | ast.stmt) -> UsageError:
 
 __all__ = [
     "StepText",
-    "defines_class",
     "insert_class_step",
     "insert_file_step",
     "insert_functions",
-    "known_names",
 ]

@@ -176,7 +176,7 @@ class Probe:
             raise InternalError("the probe is closed", do="start the host again")
 
     def _share_imports(self, server: _Server, answer: Examined) -> None:
-        if self._preload and answer.status == 0 and not server.gone:
+        if self._preload and answer.status == 0 and answer.report and not server.gone:
             imported = decode_report(answer.report).imported
             if imported:
                 server.send(Preload(imported))

@@ -158,6 +158,12 @@ class VersionStore:
             if root.is_dir():
                 self._discard(root)
 
+    def sweep(self) -> None:
+        """Remove what a crash has left half written; only for the one that owns the folder."""
+        for pattern in ("*/.making-*", "*/.removed-*"):
+            for left in self._folder.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
+
     def _place(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
             raise StoreError(

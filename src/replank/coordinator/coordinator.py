@@ -13,7 +13,7 @@ import msgspec
 from replank.code.generation import Generation
 from replank.config import Config
 from replank.coordinator.candidates import Candidates
-from replank.coordinator.endings import guarded, settled
+from replank.coordinator.endings import guarded, is_committed, settled
 from replank.coordinator.invariants import (
     note_invariants,
     rehearse_invariants,
@@ -271,8 +271,7 @@ class ReloadCoordinator:
         try:
             self.journal.commit_now(tx.id, self.candidates.committed(tx))
         except BaseException:
-            # Asked to the end: a cancellation must not leave it open which version serves.
-            if await settled(self.journal.state(tx.id)) != "committed":
+            if not await is_committed(self.journal, tx.id, tx.names):
                 raise
 
     # -- the end ----------------------------------------------------------------------------

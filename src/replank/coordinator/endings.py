@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from replank.errors import MigrationError, PhaseTimeout
+from replank.errors import JournalError, MigrationError, PhaseTimeout
+from replank.journal.journal import Journal
 from replank.verification.checks import is_cancelled
 from replank.verification.watchdog import Watchdog
 
@@ -29,6 +30,24 @@ async def settled(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError:
             continue
     return task.result()
+
+
+async def is_committed(journal: Journal, tx_id: str, names: Iterable[str]) -> bool:
+    """Ask the disk, to the end: a cancellation must not leave it open which version serves.
+
+    Args:
+        journal: In which a commit record may or may not have been written.
+        tx_id: The transaction.
+        names: Its modules.
+
+    Raises:
+        JournalError: It cannot be known.
+    """
+    try:
+        return await settled(journal.state(tx_id)) == "committed"
+    except JournalError:  # the connection for reading is another one, and may still work
+        serving = journal.committed()
+        return all(name in serving and serving[name].tx == tx_id for name in names)
 
 
 async def guarded(

@@ -12,15 +12,14 @@ from typing import Any
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.prepare import brisk_switching
 from replank.coordinator.slot import Slot
+from replank.state.document import read_document, write_document
 from replank.state.exchange import (
     ImportReport,
     StateReport,
     describe_state,
     fit,
     freeze_in_slices,
-    read_document,
     snapshot_of,
-    write_document,
 )
 from replank.state.format import Snapshot
 from replank.state.slices import Slices

@@ -19,6 +19,8 @@ from replank.errors import ModuleError, SourceError
 from replank.instrumentation.events import ModuleLoaded, Warned
 from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
+from replank.migration.engine import steps_of
+from replank.migration.steps import Step
 from replank.report import ModuleReport, Outcome, ReloadReport
 from replank.state.keeper import StateKeeper
 from replank.traffic.messages import from_plain
@@ -45,6 +47,8 @@ class Startup:
         """
         for line in await asyncio.to_thread(self.coordinator.journal.recover):
             self._warn(line)
+        await asyncio.to_thread(self.coordinator.workshop.store.sweep)
+        await asyncio.to_thread(self.keeper.sweep)
         committed = self.coordinator.journal.committed()
         slots = self.coordinator.routes.slots
         with self.coordinator.workshop.watchdog:
@@ -142,10 +146,22 @@ class Startup:
         )
         await journal.finish(tx_id, report)
 
+    async def _steps_of_version(self, slot: Slot, digest: str) -> tuple[Step, ...]:
+        """Return the migration steps of a stored version that does not serve."""
+        workshop = self.coordinator.workshop
+        version = await workshop.stored(slot, None, digest)
+        generation = await workshop.make(slot, version, probed=False)
+        try:
+            return tuple(steps_of(generation.definition))
+        finally:
+            generation.unload()
+
     async def _open(self, slot: Slot, generation: Generation, *, first: bool) -> None:
         """Restore a module's state, start it, and let calls in."""
         coordinator = self.coordinator
-        kept = await self.keeper.load(slot.name, generation)
+        kept = await self.keeper.load(
+            slot.name, generation, lambda digest: self._steps_of_version(slot, digest)
+        )
         for line in kept.warnings:
             self._warn(line, slot.name)
         generation.assign(kept.values)

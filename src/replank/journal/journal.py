@@ -254,6 +254,10 @@ class Journal:
         """
         return self._query(lambda db: storage.latest_snapshots(db, module))
 
+    def all_snapshots(self) -> tuple[SnapshotRecord, ...]:
+        """Return the known snapshots of all modules."""
+        return self._query(storage.all_snapshots)
+
     def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first.
 

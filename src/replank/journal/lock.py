@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import weakref
@@ -65,8 +66,17 @@ class DataDirLock:
                 found=error.strerror or str(error),
                 do="choose a folder on a local disk with --data-dir",
             ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(fd)  # or this process would hold the directory until it ends
+            raise StorageError(
+                f"the data directory {self.data_dir} cannot be written",
+                found=error.strerror or str(error),
+                expected="a disk with room, on which this user may write",
+                do="make room, or choose another folder with --data-dir",
+            ) from error
         self._fd = fd
         _held.add(self)
         return self
@@ -75,7 +85,8 @@ class DataDirLock:
         """Let go of the directory; does nothing when it is not held."""
         if self._fd is not None:
             # The file stays: removing it would let a third host lock a file nobody else sees.
-            os.ftruncate(self._fd, 0)
+            with contextlib.suppress(OSError):  # the pid in it only serves a message
+                os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = None
             _held.discard(self)

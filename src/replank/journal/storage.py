@@ -143,8 +143,8 @@ def journal_error(path: Path, error: sqlite3.Error) -> JournalError:
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Make everything in the block one durable change, or none."""
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
@@ -344,6 +344,15 @@ def latest_snapshots(db: sqlite3.Connection, module: str) -> tuple[SnapshotRecor
         "SELECT module, path, digest, schema_version, taken_at, kind FROM snapshots"
         " WHERE module = ? ORDER BY number DESC",
         (module,),
+    )
+    return tuple(SnapshotRecord(*row) for row in rows)
+
+
+def all_snapshots(db: sqlite3.Connection) -> tuple[SnapshotRecord, ...]:
+    """Return the snapshots of all modules, newest first."""
+    rows = db.execute(
+        "SELECT module, path, digest, schema_version, taken_at, kind FROM snapshots"
+        " ORDER BY number DESC"
     )
     return tuple(SnapshotRecord(*row) for row in rows)
 

@@ -7,7 +7,6 @@ anything is replaced.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Generator, Mapping
 from itertools import islice
@@ -16,21 +15,19 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from replank.definition import Definition
-from replank.errors import SchemaError, SnapshotError, UsageError
+from replank.errors import SnapshotError, UsageError
 from replank.hints import read_form
 from replank.migration.engine import Migration, find_path, steps_of
 from replank.plain import SCALAR_TYPES
-from replank.shapes import Schema, make_schema
+from replank.shapes import Schema
 from replank.state.format import Snapshot
 from replank.state.holder import Holder
 from replank.state.memo import Conflict, new_memo
 from replank.state.names import Namespace
 from replank.state.snapshot import count_records, restore, take, trees_of
-from replank.state.wire import TAG, WireReader, WireWriter, encode, shared_nodes
+from replank.state.wire import WireWriter, encode, shared_nodes
 from replank.table import Table
 
-KIND: Final = "replank state"
-FORMAT: Final = 1
 _SAMPLE: Final = 200
 _ITEMS_A_STEP: Final = 16
 _CONTAINERS: Final = (dict, list, set, frozenset, tuple, Table)
@@ -46,22 +43,6 @@ class Code(Protocol):
     @property
     def own(self) -> Namespace:
         """The names that are its own."""
-
-
-class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An exported state."""
-
-    kind: str
-    format: int
-    module: str
-    label: str
-    digest: str
-    """Of the code version whose state it is."""
-    taken_at: str
-    records: int
-    fingerprint: str
-    schema: dict[str, Any]
-    state: dict[str, Any]
 
 
 class FieldState(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,94 +82,6 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     pause_s: float = 0.0
     """How long calls could not enter, in seconds; 0 on a stopped host."""
     warnings: tuple[str, ...] = ()
-
-
-# -- out
-
-
-def write_document(snapshot: Snapshot) -> bytes:
-    """Return a snapshot as JSON.
-
-    Args:
-        snapshot: What to write; queued messages are no state and stay behind.
-
-    Raises:
-        SnapshotError: The state holds something that exists in one process only.
-    """
-    writer = WireWriter(shared_nodes(list(snapshot.tree.values())))
-    document = Document(
-        kind=KIND,
-        format=FORMAT,
-        module=snapshot.module,
-        label=snapshot.label,
-        digest=snapshot.digest,
-        taken_at=snapshot.taken_at,
-        records=snapshot.records,
-        fingerprint=snapshot.schema.fingerprint,
-        schema=_to_json(snapshot.schema.to_dict()),
-        state={name: _to_json(writer.write(node, name)) for name, node in snapshot.tree.items()},
-    )
-    return msgspec.json.encode(document)
-
-
-def read_document(text: bytes, module: str) -> Snapshot:
-    """Return the snapshot that a document holds.
-
-    Args:
-        text: The JSON.
-        module: Whose state it has to be.
-
-    Raises:
-        UsageError: It is no export, another module's, or one of a newer Replank.
-    """
-    try:
-        document = msgspec.json.decode(text, type=Document)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _refused("this is no exported state", module, str(error)) from error
-    if document.kind != KIND or document.format > FORMAT:
-        raise _refused(
-            "this export was written by a newer Replank" if document.kind == KIND
-            else "this is no exported state",
-            module, f"{document.kind}, format {document.format}", f"{KIND}, format {FORMAT}",
-        )  # fmt: skip
-    if document.module != module:
-        raise _refused("this is the state of another module", module, document.module, module)
-    try:
-        found = Schema.from_dict(_from_json(document.schema))
-        schema = make_schema(found.version, found.fields, found.records)
-        reader = WireReader()
-        tree = {name: reader.read(_from_json(wire)) for name, wire in document.state.items()}
-    except (SchemaError, SnapshotError, TypeError, ValueError, KeyError) as error:
-        raise _refused("this export cannot be understood", module, str(error)) from error
-    if schema.fingerprint != document.fingerprint:
-        raise _refused(
-            "the schema of this export is not the one it was written with",
-            module,
-            schema.fingerprint,
-            document.fingerprint,
-        )
-    return Snapshot(
-        module=module,
-        label=document.label,
-        digest=document.digest,
-        schema=schema,
-        tree=tree,
-        records=count_records(tree),
-        taken_at=document.taken_at,
-    )
-
-
-def _refused(
-    what: str, module: str, found: str, expected: str = "what `replank state export` wrote"
-) -> UsageError:
-    return UsageError(
-        what,
-        module=module,
-        found=found,
-        expected=expected,
-        serves="the state as it was",
-        do="name an export of this module",
-    )
 
 
 # -- in
@@ -367,34 +260,6 @@ def _field_state(name: str, schema: Schema, node: Any, count: int | None) -> Fie
     return FieldState(name=name, type=shape, items=count, bytes_estimate=size)
 
 
-# -- JSON has neither bytes nor all floats
-
-
-def _to_json(wire: Any) -> Any:
-    cls = wire.__class__
-    if cls is dict:
-        return {key: _to_json(value) for key, value in wire.items()}
-    if cls is list or cls is tuple:
-        return [_to_json(value) for value in wire]
-    if cls is bytes:
-        return {TAG: "bytes", "v": base64.b64encode(wire).decode()}
-    if cls is float and not math.isfinite(wire):
-        return {TAG: "float", "v": repr(wire)}
-    return wire
-
-
-def _from_json(wire: Any) -> Any:
-    if isinstance(wire, list):
-        return [_from_json(value) for value in wire]
-    if not isinstance(wire, dict):
-        return wire
-    if wire.get(TAG) == "bytes":
-        return base64.b64decode(wire["v"])
-    if wire.get(TAG) == "float":
-        return float(wire["v"])
-    return {key: _from_json(value) for key, value in wire.items()}
-
-
 def snapshot_of(holder: Holder, digest: str, tree: Mapping[str, Any] | None = None) -> Snapshot:
     """Return a live state as a snapshot.
 
@@ -424,7 +289,6 @@ def snapshot_of(holder: Holder, digest: str, tree: Mapping[str, Any] | None = No
 
 
 __all__ = [
-    "Document",
     "FieldState",
     "ImportReport",
     "StateReport",
@@ -432,7 +296,5 @@ __all__ = [
     "describe_state",
     "fit",
     "freeze_in_slices",
-    "read_document",
     "snapshot_of",
-    "write_document",
 ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from replank.errors import SnapshotError
+from replank.errors import ReplankError, SchemaError, SnapshotError
 from replank.journal.journal import Journal
 from replank.journal.records import SnapshotRecord
 from replank.migration.engine import find_path, steps_of
+from replank.migration.steps import Step
 from replank.state.holder import Holder
 from replank.state.snapshot import Snapshot, read, restore, take, write
 from replank.traffic.messages import Mark
@@ -26,6 +28,9 @@ class Kept:
     messages: tuple[Any, ...] = ()
     warnings: tuple[str, ...] = ()
     inbox_position: int = 0
+
+
+StepsOfVersion = Callable[[str], Awaitable[tuple[Step, ...]]]
 
 
 class StateKeeper:
@@ -80,7 +85,16 @@ class StateKeeper:
             SnapshotError: The state cannot be written.
             JournalError: It was written, but not made known.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SnapshotError(
+                f"the folder {self._folder} cannot be made",
+                module=snapshot.module,
+                found=f"{type(error).__name__}: {error}",
+                expected="a folder with room that this process may write to",
+                do="make room or mend the permissions; the last snapshot is untouched",
+            ) from error
         path = self._folder / f"{snapshot.module}-{uuid4().hex[:12]}.snapshot"
         await asyncio.to_thread(write, snapshot, path)
         await self._journal.record_snapshot(
@@ -95,12 +109,15 @@ class StateKeeper:
         )
         await self._prune(snapshot.module)
 
-    async def load(self, module: str, holder: Holder) -> Kept:
+    async def load(self, module: str, holder: Holder, steps_of_version: StepsOfVersion) -> Kept:
         """Find a module's last sound snapshot and bring it to the schema of what serves.
 
         Args:
             module: Its name.
             holder: The generation that will hold the state.
+            steps_of_version: Finds the steps of a stored version by its digest: after a rollback
+                that no stop has followed, the snapshot may be a newer version's, and only that
+                one knows the way down.
 
         Raises:
             SchemaError: The snapshot's shape is another one and there is no path.
@@ -113,9 +130,17 @@ class StateKeeper:
             except SnapshotError as error:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue
-            values = _fitted(snapshot, holder)
+            values = await _fitted(snapshot, holder, steps_of_version)
             return Kept(values, snapshot.messages, tuple(warnings), snapshot.inbox_position)
         return Kept(warnings=tuple(warnings))
+
+    def sweep(self) -> None:
+        """Remove what a crash has left half written or unknown; blocks; for a start only."""
+        known = {record.path for record in self._journal.all_snapshots()}
+        for path in [*self._folder.glob("*.snapshot"), *self._folder.glob(".*.tmp")]:
+            if path.name not in known:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     async def _prune(self, module: str) -> None:
         for record in self._journal.latest_snapshots(module)[self._kept :]:
@@ -124,10 +149,19 @@ class StateKeeper:
                 (self._folder / record.path).unlink()
 
 
-def _fitted(snapshot: Snapshot, holder: Holder) -> dict[str, Any]:
+async def _fitted(
+    snapshot: Snapshot, holder: Holder, steps_of_version: StepsOfVersion
+) -> dict[str, Any]:
     """Bring a snapshot's tree to the schema of what serves, and build its values."""
     definition = holder.definition
-    steps = steps_of(definition)
-    migration = find_path(snapshot.schema, definition.schema, steps, module=snapshot.module)
+    old, new, own = snapshot.schema, definition.schema, steps_of(definition)
+    try:
+        migration = find_path(old, new, own, module=snapshot.module)
+    except SchemaError as error:
+        try:
+            back = await steps_of_version(snapshot.digest)
+        except ReplankError:
+            raise error from None
+        migration = find_path(old, new, own, module=snapshot.module, reverse=back, going_back=True)
     tree = migration.upgrade(snapshot.tree)
     return restore(tree, definition.schema, hints=definition.hints, own=holder.own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NoReturn
 
 from replank.errors import CheckError
@@ -44,8 +45,7 @@ class RehearsedTable(Table[Any, Any]):
         return any(self._mirror.target)
 
     def __iter__(self) -> Iterator[Any]:
-        for shard in self._mirror.target:
-            yield from shard
+        return chain.from_iterable(self._mirror.target)
 
     def keys(self) -> Any:
         """Return the keys; not in the order that the table will have."""
@@ -80,8 +80,7 @@ class _Items:
         self._pick = pick
 
     def __iter__(self) -> Iterator[Any]:
-        for shard in self._table._mirror.target:
-            yield from self._pick(shard)
+        return chain.from_iterable(map(self._pick, self._table._mirror.target))
 
     def __len__(self) -> int:
         return len(self._table)

@@ -52,8 +52,8 @@ class MemoryJournal:
     Args:
         disk: What an earlier life has left; a new one when None.
         reloads_kept: As for `Journal`.
-        hook: Called with "begin", "commit", "finish", "state" or "snapshot" before that is done,
-            and with the same word and " done" afterwards, when the disk has it; what it raises is
+        hook: Called with "begin", "commit", "finish", "state", "snapshot" or "recover" before that
+            is done, and with the same word and " done" afterwards, when the disk has it; what it raises is
             raised to the caller. That is where a simulation puts its faults.
     """
 
@@ -163,6 +163,9 @@ class MemoryJournal:
     def recover(self) -> list[str]:
         """Undo what a crash cut off; see `Journal.recover`."""
         self._open_or_raise()
+        return self._do("recover", self._recover)
+
+    def _recover(self) -> list[str]:
         lines = [
             _recovered(tx_id, one, self.committed())
             for tx_id, one in self.disk.reloads.items()
@@ -176,6 +179,11 @@ class MemoryJournal:
         """Return the known snapshots of a module, newest first."""
         self._open_or_raise()
         return tuple(one for one in reversed(self.disk.snapshots) if one.module == module)
+
+    def all_snapshots(self) -> tuple[SnapshotRecord, ...]:
+        """Return the known snapshots of all modules, newest first."""
+        self._open_or_raise()
+        return tuple(reversed(self.disk.snapshots))
 
     def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first."""

@@ -20,11 +20,12 @@ from replank.migration.frozen import read_frozen
 from replank.module import Module
 from replank.reading import read_definition
 from replank.shapes import Schema, make_schema
-from replank.state.exchange import read_document
+from replank.state.document import read_document
 from replank.state.format import Snapshot
 from replank.state.names import Namespace
 from replank.state.snapshot import read
-from replank.verification.laws import Case, LawReport, Target, check_laws, generated_cases
+from replank.verification.cases import Case, Target, generated_cases
+from replank.verification.laws import LawReport, check_laws
 
 State = Mapping[str, Any] | tuple[int, Mapping[str, Any]] | str | os.PathLike[str]
 """An old state: its fields as plain values, the same with its schema number, or the path of a

@@ -117,6 +117,8 @@ class Tasks:
         name: str = getattr(coroutine, "__name__", "")
         resumable = name in self._methods and _takes_nothing(self._methods[name])
         task = self._create(self._holdable(coroutine), f"task {name}")
+        # One that is cancelled before its first step never awaits what it was given.
+        task.add_done_callback(lambda _: coroutine.close())
         self._own(task, name if resumable else None)
         return task
 

@@ -14,22 +14,21 @@ What breaks a law is a finding: it names the step, the place, the old and the ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from replank.definition import Definition
 from replank.errors import MigrationError, ReplankError, SchemaError
 from replank.migration import paths
 from replank.migration.conversions import Convert, Merge, Rekey, Split
 from replank.migration.engine import Migration, Residue, find_path, steps_of
-from replank.migration.graph import StepGraph
 from replank.migration.operations import Add, Automatic, Operation
-from replank.plain import Opaque, copy_tree, show
-from replank.shapes import Field, Schema, Shape, make_schema
-from replank.state.names import Namespace
+from replank.plain import copy_tree
+from replank.shapes import Field, Schema, Shape
 from replank.state.snapshot import restore, take
+from replank.verification.cases import Case, Target, numbered_way
 from replank.verification.states import CannotGenerate, StateGenerator
+from replank.verification.tree_difference import differences
 
 UP = "up(x) succeeds"
 TYPES = "up(x) fits the types"
@@ -40,29 +39,6 @@ PATH = "there is a path"
 _FINDINGS_MAX = 20
 _DIFFERENCES_MAX = 3
 _ALIKE_MAX = 3
-
-
-class Target(Protocol):
-    """The code whose migrations are checked."""
-
-    @property
-    def definition(self) -> Definition:
-        """What was read from it."""
-
-    @property
-    def own(self) -> Namespace:
-        """Its own names."""
-
-
-class Case(msgspec.Struct, frozen=True):
-    """One state to check."""
-
-    schema: Schema
-    """Its shape; only the number counts when `shape_known` is False."""
-    tree: dict[str, Any]
-    name: str
-    """What to call it: "generated 3 of schema 1 (seed 0)"."""
-    shape_known: bool = True
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,63 +76,6 @@ class LawReport(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     """What could not be checked, and why."""
-
-
-def generated_cases(
-    target: Target, schemas: Iterable[Schema], count: int, seed: int, notes: list[str]
-) -> Iterator[Case]:
-    """Yield made-up states of every older schema.
-
-    Args:
-        target: The code.
-        schemas: The shapes that the state is known to have had; without one of them states are
-            made of the code's own shape and taken down by the steps.
-        count: How many states of each.
-        seed: The same seed gives the same states.
-        notes: Told what cannot be made up.
-    """
-    code = target.definition.schema
-    older = [one for one in schemas if one.version <= code.version and one != code]
-    for schema in older:
-        generator = StateGenerator(schema, seed)
-        try:
-            for number, tree in enumerate(generator.states(count), 1):
-                yield Case(
-                    schema, tree, f"generated {number} of schema {schema.version}, seed {seed}"
-                )
-        except CannotGenerate as error:
-            notes.append(f"no state of schema {schema.version} can be made up: it has {error}")
-        notes.extend(
-            f"schema {schema.version}: {name} keeps its default in generated states"
-            for name in sorted(generator.left_out)
-        )
-    numbers = {schema.version for schema in older}
-    for start in sorted({step.start for step in steps_of(target.definition)} - numbers):
-        yield from _taken_down(target, start, count, seed, notes)
-
-
-def _taken_down(
-    target: Target, start: int, count: int, seed: int, notes: list[str]
-) -> Iterator[Case]:
-    """Make states of a schema whose shape nobody remembers: from the code's, by the way down."""
-    code = target.definition.schema
-    way = _numbered(target, start)
-    if way is None or not way.reversible:
-        notes.append(f"no state of schema {start} can be made up: its shape is not known")
-        return
-    refused = 0
-    try:
-        for number, tree in enumerate(StateGenerator(code, seed).states(count), 1):
-            try:
-                old = way.downgrade(tree)
-            except MigrationError:
-                refused += 1  # a value that no old state leads to
-                continue
-            yield Case(way.old, old, f"generated {number} of schema {start}, seed {seed}", False)
-    except CannotGenerate as error:
-        notes.append(f"no state of schema {start} can be made up: the code's has {error}")
-    if refused:
-        notes.append(f"schema {start}: {refused} of {count} made-up states had no way down")
 
 
 def check_laws(target: Target, cases: Iterable[Case], notes: list[str]) -> LawReport:
@@ -224,7 +143,7 @@ def _make_checker(target: Target, case: Case, findings: _Findings) -> _Checker |
                 case.schema, definition.schema, steps_of(definition), module=definition.name
             )
         else:
-            found = _numbered(target, case.schema.version)
+            found = numbered_way(target, case.schema.version)
             if found is None:
                 text = f"no steps lead from schema {case.schema.version}"
                 findings.add(Finding(law=PATH, state=case.name, text=text))
@@ -234,20 +153,6 @@ def _make_checker(target: Target, case: Case, findings: _Findings) -> _Checker |
         findings.add(Finding(law=PATH, state=case.name, text=str(error)))
         return None
     return _Checker(target, way, shape_known=case.shape_known)
-
-
-def _numbered(target: Target, start: int) -> Migration | None:
-    """Return the way from a schema of which only the number is known: the steps alone."""
-    definition = target.definition
-    graph = StepGraph(steps_of(definition), module=definition.name)
-    try:
-        path = graph.path(start, definition.schema.version)
-    except SchemaError:
-        return None
-    forward = tuple((step.name, operation) for step in path for operation in step.operations)
-    old = make_schema(start, (), {})
-    told = tuple(repr(step) for step in path)
-    return Migration(definition.name, old, definition.schema, told, forward)
 
 
 class _Checker:
@@ -308,7 +213,7 @@ class _Checker:
             except ReplankError as error:
                 yield self.failed(BACK, case, error)
                 return
-            found = list(_differences(case.tree, old))[:_DIFFERENCES_MAX]
+            found = list(differences(case.tree, old))[:_DIFFERENCES_MAX]
             for place, before, after in found:
                 yield Finding(
                     law=BACK,
@@ -331,7 +236,7 @@ class _Checker:
         except ReplankError as error:
             yield self.failed(THERE, case, error)
             return
-        for place, before, after in list(_differences(written, again))[:_DIFFERENCES_MAX]:
+        for place, before, after in list(differences(written, again))[:_DIFFERENCES_MAX]:
             yield Finding(
                 law=THERE, state=case.name, place=place, old=before, new=after,
                 step="; ".join(dict.fromkeys(name for name, _ in self.way.forward)),
@@ -361,7 +266,7 @@ class _Checker:
                 old = prefix.downgrade_and_park(up, _without_functions(prefix, lost))[0]
             except ReplankError:
                 old = {}
-            if next(_differences(tree, old), None) is not None:
+            if next(differences(tree, old), None) is not None:
                 name, operation = self.way.forward[count - 1]
                 return f"{name} ({operation.text})"
         return ""
@@ -427,51 +332,8 @@ def _shape_at(schema: Schema, segments: tuple[str, ...]) -> Shape | None:
     return shape
 
 
-_ABSENT = object()
-
-
-def _differences(one: Any, other: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield place, first and second value wherever two trees differ; order of keys aside."""
-    for location, before, after in _compare(one, other, (), set()):
-        yield (
-            paths.shown(location),
-            "nothing" if before is _ABSENT else show(before),
-            "nothing" if after is _ABSENT else show(after),
-        )
-
-
-def _compare(
-    one: Any, other: Any, location: tuple[Any, ...], open_pairs: set[tuple[int, int]]
-) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    if isinstance(one, dict) and isinstance(other, dict) and type(one) is type(other):
-        pair = (id(one), id(other))
-        if pair in open_pairs:
-            return
-        open_pairs.add(pair)
-        for key in [*one, *(key for key in other if key not in one)]:
-            before, after = one.get(key, _ABSENT), other.get(key, _ABSENT)
-            yield from _compare(before, after, (*location, key), open_pairs)
-        return
-    listed = isinstance(one, list | tuple) and isinstance(other, list | tuple)
-    if listed and type(one) is type(other) and len(one) == len(other):
-        pair = (id(one), id(other))
-        if pair in open_pairs:
-            return
-        open_pairs.add(pair)
-        for index, (before, after) in enumerate(zip(one, other, strict=True)):
-            yield from _compare(before, after, (*location, index), open_pairs)
-        return
-    if isinstance(one, Opaque) and isinstance(other, Opaque) and one.value is other.value:
-        return
-    if type(one) is not type(other) or (one != other and not (one != one and other != other)):  # noqa: PLR0124 - NaN
-        yield location, one, other
-
-
 __all__ = [
-    "Case",
     "Finding",
     "LawReport",
-    "Target",
     "check_laws",
-    "generated_cases",
 ]

@@ -2,7 +2,8 @@ import ast
 
 import pytest
 
-from replank.code.editing import insert_class_step, insert_file_step, insert_functions, known_names
+from replank.code.editing import insert_class_step, insert_file_step, insert_functions
+from replank.code.source_names import known_names
 from replank.errors import UsageError
 
 

@@ -186,6 +186,7 @@ class FakeHost:
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
         self.reloads.append((what, reason))
+        self.allowed = list(allow_breaking)
         return self._reload(on_phase)
 
     def rollback(self, name, *, on_phase=None):
@@ -201,6 +202,7 @@ class FakeHost:
         return report(self.outcome)
 
     async def plan(self, what, *, allow_breaking=()):
+        self.allowed = list(allow_breaking)
         return Plan(
             modules=(
                 ModulePlan(

@@ -8,14 +8,13 @@ from replank.definition import Definition
 from replank.errors import MigrationError, SchemaError, UsageError
 from replank.migration.steps import rename, step
 from replank.reading import read_definition
+from replank.state.document import read_document, write_document
 from replank.state.exchange import (
     describe_snapshot,
     describe_state,
     fit,
     freeze_in_slices,
-    read_document,
     snapshot_of,
-    write_document,
 )
 from replank.state.names import Namespace
 from replank.state.slices import run_all
@@ -47,7 +46,7 @@ class Ledger(Module, version="1.0", schema={schema}):
 
 class Holder:
     def __init__(self, schema=1, total="total", more=""):
-        module = load(SOURCE.format(schema=schema, total=total, more=more))
+        module = load(SOURCE.format(schema=schema, total=total, more=more), "exchanged")
         self.definition: Definition = read_definition(module, "ledger")
         self.own = Namespace(module.__name__)
         self.module = module

@@ -154,6 +154,7 @@ class TestAnyJournal:
         assert journal.latest_snapshots("ledger") == (second, first)
         await journal.record_snapshot(first)
         assert journal.latest_snapshots("ledger") == (first, second)
+        assert journal.all_snapshots() == (first, second)
         await journal.forget_snapshot("1")
         assert journal.latest_snapshots("ledger") == (second,)
         assert journal.latest_snapshots("api") == ()
