@@ -1,7 +1,9 @@
-"""The fault matrix and the crash sweep, whole.
+"""The fault matrix and the sweeps, whole.
 
-`python -m bench.faults [--seed N] [--crash] [--calls] [--json]`. Without arguments it runs the matrix: phase x part x fault x number of modules. `--crash` kills a
-host at every single thing that it puts on the disk. `--cell` and `--kill` replay one.
+`python -m bench.faults [--seed N] [--crash | --io | --calls] [--json]`. Without a choice it runs
+the matrix: phase x part x fault x number of modules. `--crash` kills a host at every single thing
+that it puts on the disk; `--io` has each of them fail instead; `--calls` raises an error of ours at
+every single call inside a phase. `--cell`, `--kill` and `--io NAME` replay one.
 """
 
 from __future__ import annotations

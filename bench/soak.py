@@ -16,8 +16,9 @@ from pathlib import Path
 
 
 def main() -> int:
-    from replank.config import Config, ReloadConfig
     from tests.scenarios.soaking import Sample, soak
+
+    from replank.config import Config, ReloadConfig
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reloads", type=int, default=2_000)

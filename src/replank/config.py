@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.errors import ConfigError
+from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
@@ -196,7 +197,7 @@ def parse_config(text: str, file: Path) -> Config:
         raise ConfigError(
             f"{file.name} is not valid TOML", found=str(error), location=where
         ) from None
-    lines = _key_lines(text)
+    lines = key_lines(text)
     _widen_short_modules(raw)
     _refuse_unknown_keys(raw, file, lines)
     try:
@@ -287,7 +288,7 @@ def _refuse_unknown_keys(raw: dict[str, Any], file: Path, lines: Mapping[str, in
             raise ConfigError(
                 f"{name!r} cannot be a module's name",
                 expected="letters, digits and _, not starting with a digit",
-                location=_location(file, lines, f"modules.{name}"),
+                location=location_of(file, lines, f"modules.{name}"),
             )
         if isinstance(value, dict):
             _refuse_unknown(value, ModuleConfig, f"modules.{name}.", file, lines)
@@ -310,7 +311,7 @@ def _refuse_unknown(
             found=key,
             expected=f"one of {', '.join(known)}",
             do=f"did you mean {prefix}{near[0]}?" if near else "remove it",
-            location=_location(file, lines, prefix + key),
+            location=location_of(file, lines, prefix + key),
         )
 
 
@@ -338,7 +339,7 @@ def _wrong_value(
         found=None if missing else repr(_value_at(raw, key)),
         expected=None if missing else text[:1].lower() + text[1:],
         do=f'add {missing[1]} = "..."' if missing else "correct the value",
-        location=_location(file, lines, key),
+        location=location_of(file, lines, key),
     )
 
 
@@ -348,36 +349,6 @@ def _value_at(raw: Any, key: str) -> Any:
             return raw
         raw = raw[part]
     return raw
-
-
-_TABLE_LINE: Final = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]")
-_KEY_LINE: Final = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[\w-]+)*)\s*=""")
-
-
-def _key_lines(text: str) -> dict[str, int]:
-    """Return the line of each key, found by eye: tomllib does not keep positions."""
-    lines: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _TABLE_LINE.match(line):
-            table = _plain_key(header[1])
-            lines.setdefault(table, number)
-        elif key := _KEY_LINE.match(line):
-            lines.setdefault(f"{table}.{_plain_key(key[1])}".lstrip("."), number)
-    return lines
-
-
-def _plain_key(key: str) -> str:
-    return ".".join(part.strip().strip("\"'") for part in key.split("."))
-
-
-def _location(file: Path, lines: Mapping[str, int], key: str) -> str:
-    """Return `file:line` of a key, or of the nearest table or key that holds it."""
-    while key:
-        if key in lines:
-            return f"{file}:{lines[key]}"
-        key = key.rpartition(".")[0]
-    return str(file)
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:

@@ -72,6 +72,7 @@ class Life:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self.host = self._host()
         self.number = 0
 

@@ -6,16 +6,15 @@ import os
 import random
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from replank.testing.faults import DiskFaults
 from tests.faults import io_errors
 from tests.faults.crash_lives import NAMES, write
 
 SEED = int(os.environ.get("REPLANK_SEED", "20240229"))
-TRIALS = 24
+TRIALS = 16
 """Of some 450; `python -m bench.faults --io` does them all."""
 
 
@@ -33,18 +32,18 @@ async def test_whatever_fails_the_old_version_serves_and_the_next_try_works(
         assert not found, f"{operations[at - 1]}: {found}; replay: bench.faults --io {name}"
 
 
-@pytest.fixture
-def no_room() -> Iterator[None]:
-    """Let no file of this process grow beyond 64 KiB: a fault of the system itself."""
+@contextmanager
+def no_room(size_max: int) -> Iterator[None]:
+    """Let no file of this process grow beyond this: a fault of the system itself."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_max, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-async def test_a_real_limit_of_the_system_is_told_as_the_pretended_one_is(
-    tmp_path: Path, no_room: None
-) -> None:
+async def test_a_real_limit_of_the_system_is_told_as_the_pretended_one_is(tmp_path: Path) -> None:
     """The verified twin of `DiskFaults`: here nothing is pretended."""
     with DiskFaults(tmp_path / "data") as disk:
         life = io_errors.Life(tmp_path, disk)
@@ -52,8 +51,9 @@ async def test_a_real_limit_of_the_system_is_told_as_the_pretended_one_is(
         await life.start()
         life.labels = dict.fromkeys(NAMES, "1")
         source = tmp_path / "alpha.py"
-        source.write_text(source.read_text() + "#" * 100_000)
-        report = await life.host.reload("alpha")
+        source.write_text(source.read_text() + "#" * 1_000_000)
+        with no_room(500_000):
+            report = await life.host.reload("alpha")
         assert report.outcome == "rejected"
         assert report.error is not None
         assert report.error.kind == "StoreError"

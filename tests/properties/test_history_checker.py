@@ -20,12 +20,16 @@ def made(rng: random.Random, count: int) -> list[Operation]:
     calls = []
     for index in range(count):
         kind = rng.choice(list(Kind))
-        argument: Any = {Kind.READ: None, Kind.WRITE: index + 100, Kind.ADD: rng.randrange(1, 4)}.get(
-            kind, (rng.choice((0, 1, 100)), index + 200)
-        )
+        argument: Any = {
+            Kind.READ: None,
+            Kind.WRITE: index + 100,
+            Kind.ADD: rng.randrange(1, 4),
+        }.get(kind, (rng.choice((0, 1, 100)), index + 200))
         effect = rng.uniform(0, count / 3)
         span = rng.uniform(0, 2)
-        calls.append((effect, effect - span * rng.random(), effect + span * rng.random(), kind, argument))
+        calls.append(
+            (effect, effect - span * rng.random(), effect + span * rng.random(), kind, argument)
+        )
     value = 0
     operations = []
     for effect, began, ended, kind, argument in sorted(calls, key=lambda one: one[0]):

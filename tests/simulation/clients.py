@@ -18,7 +18,18 @@ from tests.simulation.parts import Disk, FakeVersion
 from tests.simulation.rules import must
 from tests.simulation.world import REGISTERS, Crashed, Op, Plan, SimHost, World
 
-CALLS = ("read", "write", "write", "add", "add", "add_inline", "visit", "visit", "linger", "improve")
+CALLS = (
+    "read",
+    "write",
+    "write",
+    "add",
+    "add",
+    "add_inline",
+    "visit",
+    "visit",
+    "linger",
+    "improve",
+)
 ASYNC_PLACES = tuple(place for place in parts.PLACES if place not in parts.PLAIN)
 GUARDED = frozenset({"on_start", "on_stop", "check rehearsal", "check pause"})
 """Places in the author's code that the watchdog guards: it may do anything."""
@@ -64,7 +75,7 @@ class Clients:
         jobs = [self.caller(f"caller-{world.lives}-{i}", busy) for i in range(self.plan.callers)]
         jobs += [self.sender(i, busy) for i in range(self.plan.senders)]
         if not world.lives:
-            jobs += [self.operator() for _ in range(1 + (self.rng.random() < 0.3))]
+            jobs += [self.operator() for _ in range(1 + (self.rng.random() < 0.2))]
         await asyncio.gather(*jobs)
         for ticket in world.tickets:
             await self.outcome(ticket)
@@ -126,8 +137,14 @@ class Clients:
             for name, slot in host._routes.slots.items()
         }
         retiring = host._coordinator.retirement.waiting
-        held = [name for name, slot in host._routes.slots.items() if slot.persistence.moment.locked()]
-        kept = [slot.name for slot in host._routes.slots.values() if slot.probation and not slot.probation._over]
+        held = [
+            name for name, slot in host._routes.slots.items() if slot.persistence.moment.locked()
+        ]
+        kept = [
+            slot.name
+            for slot in host._routes.slots.values()
+            if slot.probation and not slot.probation._over
+        ]
         return f"{slots}, {retiring} retiring, {host._scheduler.running} reloading, saving {held}, kept {kept}"
 
     def close_history(self) -> None:
@@ -232,9 +249,7 @@ class Clients:
         answer = op.answer if op.key else 0
         seen = () if op.outlived else tuple(op.seen)
         history.operations.append(
-            Operation(
-                op.process, key, kind, op.argument, answer, op.invoked_at, known, seen
-            )
+            Operation(op.process, key, kind, op.argument, answer, op.invoked_at, known, seen)
         )
 
     # -- senders ------------------------------------------------------------------------------

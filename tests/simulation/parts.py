@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 from replank.code.store import Version
 from replank.coordinator.prepare import read_definition
@@ -244,7 +244,7 @@ class FakeStore:
 class FakeWatchdog(Watchdog):
     """Guard without a thread: nothing in a simulation holds the loop."""
 
-    def __enter__(self) -> FakeWatchdog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None: ...

@@ -56,6 +56,7 @@ class Candidates:
                 steps_of(one.new.definition),
                 module=one.name,
                 reverse=steps_of(one.old.definition),
+                going_back=tx.reason == "rollback",
             )
             one.transfer = make_transfer(
                 one.name,

@@ -12,13 +12,9 @@ import msgspec
 
 from replank.code.generation import Generation
 from replank.config import Config
+from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
 from replank.coordinator.endings import guarded, is_committed, settled
-from replank.coordinator.invariants import (
-    note_invariants,
-    rehearse_invariants,
-    verify_invariants,
-)
 from replank.coordinator.phases import SPECS, Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop, brisk_switching
@@ -189,8 +185,7 @@ class ReloadCoordinator:
 
     async def _verify_in_window(self, tx: Transaction) -> str:
         limit_s = self.config.reload.verify_timeout_s
-        held = rehearse_invariants(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
-        tx.checks_passed += len(held)
+        held = invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
         with self.candidates.chain(tx):
             return ", ".join(filter(None, (*held, await self._check(tx, "rehearsal"))))
 
@@ -214,7 +209,7 @@ class ReloadCoordinator:
         return ""
 
     async def _snapshot_in_pause(self, tx: Transaction) -> str:
-        note_invariants(tx, self.config.reload.verify_timeout_s)
+        invariants.note(tx, self.config.reload.verify_timeout_s)
         for one in tx.each():
             await self._guarded(tx, one, one.state.snapshot(tx.drained))
         return f"{sum(one.state.records for one in tx.each())} records"
@@ -237,8 +232,7 @@ class ReloadCoordinator:
         return ""
 
     async def _verify_in_pause(self, tx: Transaction) -> str:
-        held = verify_invariants(tx, self.config.reload.verify_timeout_s)
-        tx.checks_passed += len(held)
+        held = invariants.verify(tx, self.config.reload.verify_timeout_s)
         return ", ".join(filter(None, (*held, await self._check(tx, "pause"))))
 
     async def _commit_in_pause(self, tx: Transaction) -> str:
@@ -327,7 +321,9 @@ class ReloadCoordinator:
 
     def _begin_probation(self, tx: Transaction) -> None:
         seconds = 0.0 if tx.back else self.config.reload.probation_s
-        probation = Probation(tx, seconds, self.retirement.retire, self.bus)
+        probation = Probation(
+            tx, seconds, self.retirement.retire, self.candidates.stop, self.bus
+        )
         for one in tx.each():
             one.slot.probation = probation
             if tx.back is not None:

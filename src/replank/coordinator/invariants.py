@@ -13,7 +13,7 @@ _LONG_S = 0.05
 """Seconds that an invariant may hold the event loop in the rehearsal without being told of."""
 
 
-def rehearse_invariants(
+def rehearse(
     tx: Transaction, watchdog: Watchdog, limit_s: float, quick_s: Mapping[str, float]
 ) -> list[str]:
     """Ask both versions of each module, on copies brought to this instant; nothing is awaited.
@@ -54,17 +54,18 @@ def rehearse_invariants(
             for name, took in seconds.items()
             if took > _LONG_S
         ]
+    tx.checks_passed += len(held)
     return held
 
 
-def note_invariants(tx: Transaction, limit_s: float) -> None:
+def note(tx: Transaction, limit_s: float) -> None:
     """Ask the versions that served, now that nothing is in flight."""
     for one in tx.each():
         if one.invariants is not None:
             one.invariants.note(limit_s)
 
 
-def verify_invariants(tx: Transaction, limit_s: float) -> list[str]:
+def verify(tx: Transaction, limit_s: float) -> list[str]:
     """Ask the candidates, which hold the state now.
 
     Returns:
@@ -73,9 +74,11 @@ def verify_invariants(tx: Transaction, limit_s: float) -> list[str]:
     Raises:
         CheckError: One does not hold.
     """
-    return [
+    held = [
         f"{one.name}.{name}"
         for one in tx.each()
         if one.invariants is not None
         for name in one.invariants.verify(limit_s)
     ]
+    tx.checks_passed += len(held)
+    return held

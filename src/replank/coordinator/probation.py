@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from replank.code.generation import Generation
 from replank.coordinator.transaction import Transaction
@@ -26,6 +26,8 @@ class Probation:
         tx: The transaction that was committed.
         seconds: How long the old state is kept in step.
         retire: Takes an old generation out of memory.
+        stop: Runs a generation's `on_stop`: at once, for nothing may run twice; a return runs
+            its `on_start` again.
         bus: Is told what goes wrong.
     """
 
@@ -34,11 +36,13 @@ class Probation:
         tx: Transaction,
         seconds: float,
         retire: Callable[[Generation], None],
+        stop: Callable[[Generation], Awaitable[None]],
         bus: Bus,
     ) -> None:
         self.participants = tx.participants
         self._seconds = seconds
         self._retire = retire
+        self._stop = stop
         self._bus = bus
         self._settled = asyncio.Event()
         self._over = False
@@ -78,23 +82,31 @@ class Probation:
         self._work = asyncio.create_task(self._follow(), name="probation, resumed")
 
     async def _run(self) -> None:
-        try:
+        if self._kept:
             for one in self.participants.values():
-                await one.state.settle()
-        except Exception as error:
-            text = f"settling the state failed: {type(error).__name__}: {error}"
-            self._bus.publish(Warned(text=text))
-        finally:
-            self._settled.set()
+                await self._attempt(f"on_stop of {one.old.label}", self._stop(one.old))
+        for one in self.participants.values():
+            await self._attempt(f"settling the state of {one.name}", one.state.settle())
+        self._settled.set()
         await self._follow()
 
+    async def _attempt(self, what: str, action: Awaitable[None]) -> None:
+        try:
+            await action
+        except Exception as error:
+            text = f"{what} failed: {type(error).__name__}: {error}"
+            self._bus.publish(Warned(text=text))
+
     async def _follow(self) -> None:
-        if self._kept:
+        try:
             deadline = asyncio.get_running_loop().time() + self._seconds
-            while asyncio.get_running_loop().time() < deadline:
+            while self._kept and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(_FOLLOW_EVERY_S)
                 for one in self._large():
                     await one.follow()
+        except Exception as error:  # a write that the old version cannot take: no way back then
+            text = f"the old state is no longer kept: {type(error).__name__}: {error}"
+            self._bus.publish(Warned(text=text))
         await self._finish()
 
     async def _finish(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from replank.state.layers import phase_class
 from replank.state.tables import CopyingTable
+from replank.table import Table
 
 
 class QuietTable(CopyingTable):
@@ -67,7 +68,7 @@ def read_quietly(values: Iterable[Any]) -> Iterator[None]:
     Args:
         values: A module's state; what is no table in an open window is left alone.
     """
-    open_now = [one for one in values if isinstance(one, CopyingTable)]
+    open_now: list[Table[Any, Any]] = [one for one in values if isinstance(one, CopyingTable)]
     before = [type(one) for one in open_now]
     for one in open_now:
         one.__class__ = phase_class(one._layers.steady, QuietTable)

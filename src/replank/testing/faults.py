@@ -182,6 +182,8 @@ class DiskFaults:
         if fault.when == "half" and half is not None:
             half()
         result = action() if fault.when == "after" else None
+        if kind is Kind.OPEN and result is not None:
+            _close(result)  # the file is there; nobody gets hold of it
         fault.act(operation)
         return result
 
@@ -201,6 +203,13 @@ class DiskFaults:
 
 def _is_due(fault: _Fault, number: int) -> bool:
     return number >= fault.first if fault.lasting else number == fault.first
+
+
+def _close(opened: Any) -> None:
+    if isinstance(opened, int):
+        os.close(opened)
+    else:
+        opened.close()
 
 
 def _error(operation: Operation, code: int) -> Exception:

@@ -247,9 +247,7 @@ def apply(operation: Operation, value: Any) -> tuple[bool, Any]:
             return not known or operation.answer == swaps, new if swaps else value
 
 
-def _unexplained(
-    operation: Operation, before: set[tuple[Any, frozenset[int]]]
-) -> Violation:
+def _unexplained(operation: Operation, before: set[tuple[Any, frozenset[int]]]) -> Violation:
     values = sorted({repr(value) for value, _ in before})[:5]
     return Violation(
         "unexplained", f"{operation}; before its return the value could be {', '.join(values)}"

@@ -53,8 +53,8 @@ class MemoryJournal:
         disk: What an earlier life has left; a new one when None.
         reloads_kept: As for `Journal`.
         hook: Called with "begin", "commit", "finish", "state", "snapshot" or "recover" before that
-            is done, and with the same word and " done" afterwards, when the disk has it; what it raises is
-            raised to the caller. That is where a simulation puts its faults.
+            is done, and with the same word and " done" afterwards, when the disk has it; what it
+            raises is raised to the caller. That is where a simulation puts its faults.
     """
 
     def __init__(
@@ -77,7 +77,9 @@ class MemoryJournal:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="replank-journal")
         numbers = [int(one[1:]) for one in self.disk.reloads if one[1:].isdigit()]
         self._last_id = max([self.disk.last_epoch, *numbers])
-        used = [(p.module, p.generation) for r in self.disk.reloads.values() for p in r.participants]
+        used = [
+            (p.module, p.generation) for r in self.disk.reloads.values() for p in r.participants
+        ]
         used += [(one.module, one.generation) for one in self.disk.commits]
         for module, generation in used:
             self._last_generation[module] = max(generation, self._last_generation.get(module, 0))

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -37,7 +37,9 @@ STEPS_MAX: Final = 200_000
 """Callbacks after which a run is taken for one that never ends."""
 _STEP_S: Final = 2e-5
 """Seconds that a callback takes at most."""
-_BURIAL_ROUNDS_MAX: Final = 5
+_NO_WAIT_PART: Final = 0.3
+"""Part of the pauses that take one turn of the loop and no more."""
+_BURIAL_ROUNDS_MAX: Final = 20
 _BUSY_PART: Final = 0.02
 """Part of the callbacks that take a hundred times as long."""
 
@@ -104,16 +106,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return handle
 
     async def pause(self) -> None:
-        """Wait for something outside: other tasks run meanwhile, in an order that the seed gives."""
-        if self.random.random() < 0.3:
+        """Wait for something outside: other tasks run meanwhile, as the seed gives."""
+        if self.random.random() < _NO_WAIT_PART:
             await asyncio.sleep(0)
             return
         future = self.create_future()
         self.call_later(self.latency(), _finish, future)
         await future
 
-    def run_in_executor(  # type: ignore[override]
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run a function on this thread, at a moment that the seed chooses.
 
@@ -170,7 +172,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.steps += 1
         if self.steps > self._steps_max:
             raise SimulationStuck(f"the run did not end within {self._steps_max} steps")
-        handle._run()  # type: ignore[attr-defined]
+        handle._run()
         if self.on_step is not None:
             self.on_step()
 
@@ -226,6 +228,10 @@ def bury(loop: SimulatedLoop) -> None:
             loop.run_until_complete(asyncio.wait(left, timeout=60.0))
     for task in loop.unfinished:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+        coroutine = task.get_coro()
+        with contextlib.suppress(RuntimeError):  # it may ignore even this
+            if coroutine is not None:
+                coroutine.close()
     loop.close()
 
 
@@ -278,7 +284,7 @@ def _replace_clocks(package: str) -> list[Callable[[], None]]:
 
 def _replace_defaults(owner: type) -> Iterator[Callable[[], None]]:
     """Replace a clock that a dataclass took as a field's default factory."""
-    for cell in getattr(owner.__init__, "__closure__", None) or ():
+    for cell in getattr(vars(owner).get("__init__"), "__closure__", None) or ():
         value = cell.cell_contents
         if _is_clock(value):
             cell.cell_contents = _read_virtual

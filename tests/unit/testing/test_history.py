@@ -19,7 +19,9 @@ from replank.testing.history import (
 )
 
 
-def op(kind: str, argument: Any, answer: Any, began: float, ended: float | None, **more: Any) -> Any:
+def op(
+    kind: str, argument: Any, answer: Any, began: float, ended: float | None, **more: Any
+) -> Any:
     return Operation("p", "k", Kind(kind), argument, answer, began, ended, **more)
 
 

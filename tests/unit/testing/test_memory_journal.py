@@ -227,7 +227,9 @@ def all_of(journal: AnyJournal) -> Any:
 
 @settings(max_examples=40, deadline=None)
 @given(steps=STEPS)
-def test_any_order_of_writes_and_crashes_has_the_same_answers(steps: Any, tmp_path_factory: Any) -> None:
+def test_any_order_of_writes_and_crashes_has_the_same_answers(
+    steps: Any, tmp_path_factory: Any
+) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal.sqlite"
 
     async def compare() -> None:

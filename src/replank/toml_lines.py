@@ -1,0 +1,50 @@
+"""Where in a TOML file a key stands, for errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_TABLE_LINE: Final = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]")
+_KEY_LINE: Final = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[\w-]+)*)\s*=""")
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Return the line of each key, found by eye: tomllib does not keep positions.
+
+    Args:
+        text: A TOML file that tomllib has accepted.
+    """
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE_LINE.match(line):
+            table = _plain_key(header[1])
+            lines.setdefault(table, number)
+        elif key := _KEY_LINE.match(line):
+            lines.setdefault(f"{table}.{_plain_key(key[1])}".lstrip("."), number)
+    return lines
+
+
+def _plain_key(key: str) -> str:
+    return ".".join(part.strip().strip("\"'") for part in key.split("."))
+
+
+def location_of(file: Path, lines: Mapping[str, int], key: str) -> str:
+    """Return `file:line` of a key, or of the nearest table or key that holds it.
+
+    Args:
+        file: The file.
+        lines: Its keys' lines.
+        key: A dotted key.
+    """
+    while key:
+        if key in lines:
+            return f"{file}:{lines[key]}"
+        key = key.rpartition(".")[0]
+    return str(file)
+
+
+__all__ = ["key_lines", "location_of"]
