@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 from unittest import mock
 
@@ -272,39 +272,54 @@ async def _cancelled(rig: Rig, cell: Cell) -> Trial | str:
 
 
 class Calls:
-    """Counts the calls of our own functions inside parts of phases; the k-th one raises."""
+    """Counts the calls of our own functions inside parts of phases; the k-th one raises.
+
+    It follows calls and returns with a stack of its own: when a task goes on after a wait, Python
+    calls its outer frames first, and those are outside the part.
+    """
 
     def __init__(self, at: int = 0) -> None:
         self.at = at
         self.names: list[str] = []
-        self._task: asyncio.Task[Any] | None = None
+        self._stack: list[CodeType] = []
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        if event == "return" and self._stack:
+            self._stack.pop()
+        if event != "call":
+            return
         code = frame.f_code
-        if event != "call" or not code.co_filename.startswith(str(BASE)):
-            return
-        if asyncio.current_task() is not self._task or _cleans_up(frame):
-            return
-        if code.co_name in HOLDING:
-            return
-        self.names.append(code.co_qualname)
-        if len(self.names) == self.at:
-            sys.setprofile(None)
-            raise Injected(f"in {code.co_qualname}")
+        if code.co_filename.startswith(str(BASE)) and self._counts(code):
+            self.names.append(code.co_qualname)
+            if len(self.names) == self.at:
+                sys.setprofile(None)
+                raise Injected(f"in {code.co_qualname}")
+        self._stack.append(code)
+
+    def _counts(self, code: CodeType) -> bool:
+        """Tell whether a call is made inside the part, and not to take something back.
+
+        What takes back, and what opens the gates at last, is the last resort: what is to be done
+        when that fails, there is nobody left to do. And a task that is being started is in the
+        hands of nobody for one call, and the point of no return is one call wide.
+        """
+        if Calls.work.__code__ not in self._stack or code.co_name in HOLDING | CLEANING:
+            return False
+        return not any(one.co_name in CLEANING for one in self._stack)
 
     async def work(self, work: Callable[[], Any]) -> Any:
         """Do the work of one part, counted."""
-        self._task = asyncio.current_task()
+        self._stack = [Calls.work.__code__]
         sys.setprofile(self)
         try:
             return await work()
         finally:
             sys.setprofile(None)
-            self._task = None
 
 
 CLEANING = frozenset(
     {
+        "forget_undo",
         "spawn",
         "_resume",
         "__exit__",
@@ -318,21 +333,10 @@ CLEANING = frozenset(
 )
 
 
-HOLDING = frozenset({"run", "call", "_guarded", "guarded", "_awaiting", "settled"})
+HOLDING = frozenset(
+    {"run", "call", "guard", "<lambda>", "_guarded", "guarded", "_awaiting", "settled"}
+)
 """These hold a coroutine that nobody has awaited yet: Python would warn of it at some later time."""
-
-
-def _cleans_up(frame: FrameType | None) -> bool:
-    """Tell whether a call is part of taking something back, or of opening the gates at last.
-
-    Those are the last resort: what is to be done when they fail, there is nobody left to do. And a
-    task that is being started is in the hands of nobody for one call.
-    """
-    while frame is not None and frame.f_code.co_filename.startswith(str(BASE)):
-        if frame.f_code.co_name in CLEANING:
-            return True
-        frame = frame.f_back
-    return False
 
 
 _counts: dict[tuple[Phase, Where, int], int] = {}

@@ -75,7 +75,7 @@ class Clients:
         jobs = [self.caller(f"caller-{world.lives}-{i}", busy) for i in range(self.plan.callers)]
         jobs += [self.sender(i, busy) for i in range(self.plan.senders)]
         if not world.lives:
-            jobs += [self.operator() for _ in range(1 + (self.rng.random() < 0.2))]
+            jobs += [self.operator() for _ in range(1 + (self.rng.random() < 0.3))]
         await asyncio.gather(*jobs)
         for ticket in world.tickets:
             await self.outcome(ticket)
@@ -266,7 +266,7 @@ class Clients:
             account.append(Sent(name, count, None))  # until it is known
             place = len(account) - 1
             task = asyncio.ensure_future(sends)
-            gives_up = self.rng.random() < 0.05
+            gives_up = self.rng.random() < 0.2
             if gives_up:
                 await asyncio.sleep(world.loop.latency())
                 task.cancel()

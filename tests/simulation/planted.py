@@ -26,11 +26,11 @@ async def open_before_the_swap(self: Any, tx: Any) -> str:
     return await _swap(self, tx)
 
 
-async def open_before_the_record(self: Any, tx: Any) -> str:
+async def open_before_the_record(self: Any, tx: Any) -> None:
     self._reopen(tx)
     await asyncio.sleep(0)
     tx.drain.close()
-    return await _commit(self, tx)
+    await _commit(self, tx)
 
 
 async def swap_one_by_one(self: Any, tx: Any) -> str:
@@ -63,7 +63,9 @@ def release_the_last_first(self: Any, lane: Any = None) -> Any:
 
 
 def keep_what_was_given_up(self: Any, sending: Any) -> None:
-    return None
+    if sending in self._senders:
+        self._senders.remove(sending)
+        self._accept(sending.message)
 
 
 async def stop_no_task(self: Any, tasks: Any) -> tuple[str, ...]:

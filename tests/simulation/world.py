@@ -90,9 +90,9 @@ class Plan:
             persist={n: pick(("stop", "stop", "commit", "interval")) for n in names},
             waiting_max=pick((2, 50, 50)),
             messages_max=pick((1, 3, 100)),
-            callers=pick((1, 1, 2)) + (len(names) > 1),
-            senders=pick((0, 1, 1)),
-            reloads=pick((1, 1, 1, 2)),
+            callers=pick((1, 2, 3)) + len(names) - 1,
+            senders=pick((0, 1, 2)),
+            reloads=pick((1, 1, 1, 2, 3)),
             crash_at=rng.randrange(30, 250) if chance() < 0.12 else None,
         )
 

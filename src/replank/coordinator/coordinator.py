@@ -235,12 +235,11 @@ class ReloadCoordinator:
         held = invariants.verify(tx, self.config.reload.verify_timeout_s)
         return ", ".join(filter(None, (*held, await self._check(tx, "pause"))))
 
-    async def _commit_in_pause(self, tx: Transaction) -> str:
+    async def _commit_in_pause(self, tx: Transaction) -> None:
         await self._write_commit_record(tx)
         # The point of no return: from here only forward.
         tx.forget_undo()
         await settled(self._go_on(tx))  # neither a cancellation nor a deadline stops it half-way
-        return ""
 
     async def _go_on(self, tx: Transaction) -> None:
         """Let the candidates serve: what fails now is told, and the gates open all the same."""
