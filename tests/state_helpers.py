@@ -24,7 +24,8 @@ _numbers = itertools.count(1)
 
 def load(source: str, name: str = "ledger") -> types.ModuleType:
     """Run source as the next generation of a module."""
-    private = f"{name}@{next(_numbers)}"
+    # A name that no host uses: these modules stay in sys.modules.
+    private = f"tried_{name}@{next(_numbers)}"
     module = types.ModuleType(private)
     sys.modules[private] = module
     text = textwrap.dedent(PRELUDE) + textwrap.dedent(source)

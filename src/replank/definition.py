@@ -205,7 +205,7 @@ def _type_text(annotation: Any) -> str:
 
 
 def _without_private_names(text: str) -> str:
-    return re.sub(r"\b[\w.]+@\d+(\.\w+)*\.|\btyping\.", "", text)
+    return re.sub(r"\b[\w.]+@\w+(\.\w+)*\.|\btyping\.", "", text)
 
 
 def _own_copy(value: Any) -> Any:

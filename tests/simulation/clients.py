@@ -273,8 +273,9 @@ class Clients:
             await asyncio.wait((task,))
             accepted: bool | None = True
             if task.cancelled():
-                # A durable one that was being written may have been accepted all the same.
-                accepted = None if self.plan.durable[module] else False
+                # Accepted and handled, or on its way to the disk, before the sender could know.
+                begun = (module, name, count) in world.handled or self.plan.durable[module]
+                accepted = None if begun else False
             elif task.exception() is not None:
                 must(isinstance(task.exception(), HostStopped), f"sending: {task.exception()!r}")
                 accepted = False

@@ -18,6 +18,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import itertools
 import linecache
 import marshal
 import sys
@@ -125,7 +126,8 @@ class Loader:
         Args:
             version: What to load.
             name: The module's name in the host.
-            generation: Number of the copy; name and number together are used only once at a time.
+            generation: Number of the copy; where another host of this process has a module of that
+                name and number, the private name tells them apart.
             runtime_names: Values that the version's code finds as if they were builtins.
             code: What the probe compiled (`ProbeResult.code`); used when it fits, else compiled
                 here.
@@ -141,7 +143,7 @@ class Loader:
             StoreError: A stored file is gone.
         """
         # A dot would make it a sub-module of something else.
-        private_name = f"{name.replace('.', '_')}@{generation}"
+        private_name = _free_name(f"{name.replace('.', '_')}@{generation}")
         names = {**ENTRY_NAMES, **(runtime_names or {})}
         tree = _Tree(version, private_name, names, _unpack(version, code))
         _finder.install()
@@ -161,6 +163,15 @@ class Loader:
             # Raised out here so that it does not keep the candidate's frames alive as its context.
             raise failure
         return LoadedCode(module, private_name, version, tree)
+
+
+def _free_name(wanted: str) -> str:
+    """Return a name that stands for nothing yet: another host may have such a module, too."""
+    return next(
+        name
+        for name in itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(2)))
+        if name not in sys.modules and name not in _finder.trees
+    )
 
 
 class _Tree:

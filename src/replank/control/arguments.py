@@ -179,7 +179,7 @@ def _readable(hint: Any) -> Any:
     return hint
 
 
-_PRIVATE_PREFIX: Final = re.compile(r"\b[\w.]+@\d+\.")
+_PRIVATE_PREFIX: Final = re.compile(r"\b[\w.]+@\w+\.")
 
 
 def _signature_text(signature: inspect.Signature) -> str:

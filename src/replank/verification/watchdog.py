@@ -45,6 +45,8 @@ class _Round:
 
     def __init__(self) -> None:
         self.firing = False
+        self.fired = False
+        """Whether an exception was sent that may not have arrived."""
         self.ended = threading.Event()
 
 
@@ -102,14 +104,12 @@ class Watchdog:
             finally:
                 # Between the end of the function and this assignment nothing can be interrupted.
                 self._deadline = None
-                # At most two can arrive still, one pending and one under way: three tries.
-                try:
-                    self._settle()
-                except Overrun:
+                while True:
                     try:
                         self._settle()
-                    except Overrun:
-                        self._settle()
+                        break
+                    except Overrun:  # one that was under way; there may be another
+                        continue
         except Overrun:
             raise PhaseTimeout(
                 f"{what} held the event loop for more than {limit_s:g} s",
@@ -162,14 +162,25 @@ class Watchdog:
         return await self.run(result, max(limit_s - (monotonic() - began), 0.0), what)
 
     def _settle(self) -> None:
-        """Wait for a firing that is under way, and take back one that has not arrived."""
+        """Wait for a firing that is under way, and see that no exception is left to arrive.
+
+        Raises:
+            Overrun: One has arrived; call it again.
+        """
         while self._round.firing:
             sleep(0)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), None)
         self._insists = False
         if self._insisted:
             sys.settrace(self._tracer_before)
             self._insisted = False
+        if self._round.fired:
+            # One that may be pending is not taken back but replaced and received: before 3.13 the
+            # interpreter would look for it for ever after, at every jump; with a tracer or
+            # profiler set it would then never come out of its own loop.
+            self._round.fired = False
+            _raise_in(self._target)
+            while True:
+                sleep(0)
 
     def _look(self, this: _Round) -> None:
         fired_for: float | None = None
@@ -187,9 +198,8 @@ class Watchdog:
         insist = times > _PATIENCE and self._wake and _has_our_handler()
         self._insists = self._insists or insist
         if not insist:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._target), ctypes.py_object(Overrun)
-            )
+            self._round.fired = True
+            _raise_in(self._target)
         if self._wake and _SIGNAL is not None:
             signal.pthread_kill(self._target, _SIGNAL)
 
@@ -216,6 +226,10 @@ class Watchdog:
             self._tracer_before, self._insisted = sys.gettrace(), True
         sys.settrace(trace)
         raise Overrun
+
+
+def _raise_in(thread: int) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Overrun))
 
 
 @types.coroutine

@@ -23,7 +23,7 @@ import pytest
 
 from replank.code import loader as loader_module
 from replank.code.loader import Loader
-from replank.errors import DefinitionError, InternalError, SourceError, StoreError
+from replank.errors import DefinitionError, SourceError, StoreError
 
 PACKAGE = {
     "__init__.py": """
@@ -227,10 +227,13 @@ def test_no_bytecode_is_written_into_the_store(load) -> None:
     assert not list(loaded.version.root.rglob("__pycache__"))
 
 
-def test_a_generation_number_is_used_once_at_a_time(load, stored) -> None:
-    load("x = 1\n")
-    with pytest.raises(InternalError, match="is loaded already"):
-        Loader().load(stored("x = 1\n"), "ledger", 1)
+def test_two_hosts_of_one_process_may_have_the_same_module_and_number(load, stored) -> None:
+    first = load("x = 1\n")
+    second = Loader().load(stored("x = 2\n"), "ledger", 1)
+    assert first.private_name != second.private_name
+    assert (first.module.x, second.module.x) == (1, 2)
+    second.unload()
+    assert sys.modules[first.private_name] is first.module
 
 
 def test_a_hosts_name_with_a_dot_does_not_make_a_sub_module(stored) -> None:
