@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 Call = Callable[[str, int], Awaitable[Any]]
 
@@ -28,7 +28,7 @@ class Load:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     progress: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         for index in range(self.callers):
             self._tasks.append(asyncio.create_task(self._caller(f"caller-{index}")))
         for index in range(self.senders):

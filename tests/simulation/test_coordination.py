@@ -11,7 +11,7 @@ from tests.simulation.clients import run
 from tests.simulation.planted import BUGS, planted
 from tests.simulation.world import simulated
 
-SLICE = 250
+SLICE = 130
 COLLECT_EVERY = 25
 
 

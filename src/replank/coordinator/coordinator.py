@@ -320,9 +320,7 @@ class ReloadCoordinator:
 
     def _begin_probation(self, tx: Transaction) -> None:
         seconds = 0.0 if tx.back else self.config.reload.probation_s
-        probation = Probation(
-            tx, seconds, self.retirement.retire, self.candidates.stop, self.bus
-        )
+        probation = Probation(tx, seconds, self.retirement.retire, self.candidates.stop, self.bus)
         for one in tx.each():
             one.slot.probation = probation
             if tx.back is not None:
