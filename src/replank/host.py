@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -42,6 +41,7 @@ from replank.module import Runtime
 from replank.report import Plan, ReloadReport
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
+from replank.threads import in_thread
 from replank.traffic.handle import Handle, check_arguments
 from replank.traffic.messages import Message
 from replank.verification.watchdog import Watchdog
@@ -284,7 +284,7 @@ class Host(ExchangesState):
             limit: How many at most.
             module: Only those in which this module took part.
         """
-        return await asyncio.to_thread(self._journal.history, limit, module)
+        return await in_thread(self._journal.history, limit, module)
 
     # -- insight ------------------------------------------------------------------------------
 

@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import errno
 import random
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
 from unittest import mock
 
@@ -21,12 +19,12 @@ from replank.coordinator import coordinator as coordinator_room
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.phases import PHASES, Where
 from replank.report import Outcome, Phase
+from tests.faults.calls import Calls, Injected
 from tests.faults.checkers import Expected, Trial, problems
 from tests.faults.rig import QUICK, Rig
 
 SHORT_S = 0.2
 SIZES = (1, 3)
-BASE = Path(replank.__file__).parent
 
 # Where user code runs, by phase and part: the place in the module's text.
 USER_CODE: dict[tuple[Phase, Where], tuple[str, ...]] = {
@@ -48,10 +46,6 @@ KINDS = {
 }
 HANGS = ("waits", "loops", "blocks")
 INTERNAL = ("first call", "middle call", "last call", "after it", "never ends", "cancelled")
-
-
-class Injected(Exception):
-    """An error of ours, put where none should be."""
 
 
 @dataclass(frozen=True)
@@ -280,74 +274,6 @@ async def _cancelled(rig: Rig, cell: Cell) -> Trial | str:
     where: Where = "pause" if report.outcome is Outcome.ROLLED_BACK else "window"
     kinds = frozenset({"CancelledError"})
     return Trial(rig, report, Expected(Phase(error.phase), where, kinds))
-
-
-class Calls:
-    """Counts the calls of our own functions inside parts of phases; the k-th one raises.
-
-    It follows calls and returns with a stack of its own: when a task goes on after a wait, Python
-    calls its outer frames first, and those are outside the part.
-    """
-
-    def __init__(self, at: int = 0) -> None:
-        self.at = at
-        self.names: list[str] = []
-        self._stack: list[CodeType] = []
-
-    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and self._stack:
-            self._stack.pop()
-        if event != "call":
-            return
-        code = frame.f_code
-        if code.co_filename.startswith(str(BASE)) and self._counts(code):
-            self.names.append(code.co_qualname)
-            if len(self.names) == self.at:
-                sys.setprofile(None)
-                raise Injected(f"in {code.co_qualname}")
-        self._stack.append(code)
-
-    def _counts(self, code: CodeType) -> bool:
-        """Tell whether a call is made inside the part, and not to take something back.
-
-        What takes back, and what opens the gates at last, is the last resort: what is to be done
-        when that fails, there is nobody left to do. And a task that is being started is in the
-        hands of nobody for one call, and the point of no return is one call wide.
-        """
-        if Calls.work.__code__ not in self._stack or code.co_name in HOLDING | CLEANING:
-            return False
-        return not any(one.co_name in CLEANING for one in self._stack)
-
-    async def work(self, work: Callable[[], Any]) -> Any:
-        """Do the work of one part, counted."""
-        self._stack = [Calls.work.__code__]
-        sys.setprofile(self)
-        try:
-            return await work()
-        finally:
-            sys.setprofile(None)
-
-
-CLEANING = frozenset(
-    {
-        "forget_undo",
-        "spawn",
-        "_resume",
-        "__exit__",
-        "close",
-        "unload",
-        "_forget",
-        "_forget_inspected",
-        "_reopen",
-        "_settle",
-    }
-)
-
-
-HOLDING = frozenset(
-    {"run", "call", "guard", "<lambda>", "_guarded", "guarded", "_awaiting", "settled"}
-)
-"""These hold a coroutine that nobody has awaited yet: Python would warn of it at some later time."""
 
 
 _counts: dict[tuple[Phase, Where, int], int] = {}

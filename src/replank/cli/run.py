@@ -25,6 +25,7 @@ from replank.errors import ConfigError, ReplankError
 from replank.host import Host
 from replank.instrumentation.log import log_event, log_to_stream, logger
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.threads import in_thread
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -142,7 +143,7 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
 async def _announce(
     console: Console, status: HostStatus, contact: Contact, *, as_json: bool
 ) -> None:
-    differing = await asyncio.to_thread(find_differing, status.modules)
+    differing = await in_thread(find_differing, status.modules)
     if as_json:
         print_json(
             Started(

@@ -35,6 +35,7 @@ from replank.code.probe_wire import (
 )
 from replank.code.store import Version
 from replank.errors import InternalError, ReplankError, SourceError
+from replank.threads import in_thread
 
 _START_TIMEOUT_S: Final = 30.0
 _ANSWER_GRACE_S: Final = 5.0
@@ -202,7 +203,7 @@ class _Server:
     @classmethod
     async def start(cls) -> _Server:
         """Start a process and wait until it takes requests."""
-        process, noise, end = await asyncio.to_thread(_spawn)
+        process, noise, end = await in_thread(_spawn)
         server = cls(process, noise)
         reader, server._writer = await asyncio.open_connection(sock=end)
         server._reading = asyncio.create_task(server._read(reader), name="replank-probe")
@@ -210,7 +211,7 @@ class _Server:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await server._ready
         except (TimeoutError, _ServerGoneError):
-            said = await asyncio.to_thread(server.last_words)
+            said = await in_thread(server.last_words)
             await server.stop()
             raise InternalError(
                 "the probe's process does not start",
@@ -268,7 +269,7 @@ class _Server:
             await self._reading
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
-        await asyncio.to_thread(self._bury)
+        await in_thread(self._bury)
 
     def _bury(self) -> None:
         try:

@@ -32,6 +32,7 @@ from replank.control.guard import (
 from replank.control.http import Receive, Scope, Send, answer_refusal
 from replank.control.protocol import SocketProtocol, TcpProtocol
 from replank.errors import ConfigError, StorageError
+from replank.threads import in_thread
 
 _BACKLOG: Final = 2048
 _TURNS: Final = 3
@@ -45,6 +46,7 @@ _IMPORTED_LATE: Final = (
     "anyio.streams.stapled",
     "anyio.streams.tls",
 )
+
 """What starlette's first streamed answer would import on the event loop, for 100 ms and more."""
 
 
@@ -85,7 +87,7 @@ class ControlServer:
             StorageError: The socket or the token cannot be made.
         """
         assert not self._doors, "a server is started once"
-        await asyncio.to_thread(_preload)
+        await in_thread(_preload)
         http = self._config.http
         try:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

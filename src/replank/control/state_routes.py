@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from replank.control import wire
 from replank.control.guard import Refused
 from replank.errors import UsageError
 from replank.state.format import Snapshot, frames
+from replank.threads import in_thread
 
 _CHUNK_BYTES: Final = 1 << 18
 
@@ -46,7 +46,7 @@ async def replace(host: Any, wanted: wire.ImportRequest, *, public: bool) -> Res
     if wanted.path is not None:
         if public:
             raise Refused(403, "over TCP the document itself has to be sent")
-        document = await asyncio.to_thread(_read, Path(wanted.path), wanted.module)
+        document = await in_thread(_read, Path(wanted.path), wanted.module)
     else:
         document = bytes(wanted.document)
     if not document:
@@ -69,7 +69,7 @@ def _read(path: Path, module: str) -> bytes:
 async def _chunks(snapshot: Snapshot) -> AsyncIterator[bytes]:
     """Encode in a thread, some frames at a time: callers go on."""
     source = frames(snapshot)
-    while chunk := await asyncio.to_thread(_some, source):
+    while chunk := await in_thread(_some, source):
         yield chunk
 
 

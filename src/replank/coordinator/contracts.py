@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import describe_definition
 from replank.errors import ContractError
 from replank.report import Phase
+from replank.threads import in_thread
 from replank.verification.contract import ContractChange, allowed_by, breaking, compare_contracts
 from replank.verification.usage import calls_used, interface_calls
 
@@ -103,7 +103,7 @@ async def _calls_of(user: Generation, used: str) -> frozenset[str] | None:
         if use.interface is not None:
             made |= interface_calls(use.interface)
             continue
-        found = await asyncio.to_thread(_scan, user, use.field)
+        found = await in_thread(_scan, user, use.field)
         if found is None:
             return None
         made |= found

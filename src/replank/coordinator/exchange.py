@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from replank.state.exchange import (
 )
 from replank.state.format import Snapshot
 from replank.state.slices import Slices
+from replank.threads import in_thread
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
 
@@ -111,7 +111,7 @@ class StateExchange:
             generation = self.coordinator.routes.current(name)
             snapshot = snapshot_of(generation, generation.version.digest)
         with brisk_switching():
-            return await asyncio.to_thread(write_document, snapshot)
+            return await in_thread(write_document, snapshot)
 
     async def sample(self, name: str) -> Snapshot:
         """Return a copy of a module's state without letting a call wait.
@@ -152,8 +152,8 @@ class StateExchange:
         slot = self.coordinator.routes.slot(name)
         generation = self.coordinator.routes.current(name)
         with brisk_switching():
-            snapshot = await asyncio.to_thread(read_document, document, name)
-            values, way = await asyncio.to_thread(fit, snapshot, generation)
+            snapshot = await in_thread(read_document, document, name)
+            values, way = await in_thread(fit, snapshot, generation)
         began = perf_counter()
         async with self._quiet(slot):
             before = {key: value for key, value in generation.values().items() if key in values}

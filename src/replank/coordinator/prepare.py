@@ -24,6 +24,7 @@ from replank.definition import Definition
 from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
+from replank.threads import in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
 from replank.verification.usage import interface_calls
@@ -57,8 +58,8 @@ class Workshop:
             StoreError: The stored version is missing or changed.
         """
         if digest is not None:
-            return await asyncio.to_thread(self.store.get, digest, source=slot.source)
-        return await asyncio.to_thread(self.store.put, source or slot.source)
+            return await in_thread(self.store.get, digest, source=slot.source)
+        return await in_thread(self.store.put, source or slot.source)
 
     async def make(self, slot: Slot, version: Version, *, probed: bool = True) -> Generation:
         """Load a version beside what serves.
@@ -112,7 +113,7 @@ class Workshop:
 
 async def _loaded(load: Callable[[], LoadedCode]) -> LoadedCode:
     """Load in a thread; what comes out after the reload has given up is unloaded at once."""
-    loading = asyncio.ensure_future(asyncio.to_thread(load))
+    loading = asyncio.ensure_future(in_thread(load))
     try:
         return await asyncio.shield(loading)
     except asyncio.CancelledError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from replank.migration.engine import steps_of
 from replank.migration.steps import Step
 from replank.report import ModuleReport, Outcome, ReloadReport
 from replank.state.keeper import StateKeeper
+from replank.threads import in_thread
 from replank.traffic.messages import from_plain
 from replank.verification.checks import run_checks
 
@@ -45,10 +45,10 @@ class Startup:
         Raises:
             ReplankError: One of them cannot start; none serves then.
         """
-        for line in await asyncio.to_thread(self.coordinator.journal.recover):
+        for line in await in_thread(self.coordinator.journal.recover):
             self._warn(line)
-        await asyncio.to_thread(self.coordinator.workshop.store.sweep)
-        await asyncio.to_thread(self.keeper.sweep)
+        await in_thread(self.coordinator.workshop.store.sweep)
+        await in_thread(self.keeper.sweep)
         committed = self.coordinator.journal.committed()
         slots = self.coordinator.routes.slots
         with self.coordinator.workshop.watchdog:
@@ -103,7 +103,7 @@ class Startup:
 
     async def _tell_difference(self, slot: Slot, committed: Committed) -> None:
         try:
-            on_disk = await asyncio.to_thread(digest_of, slot.source)
+            on_disk = await in_thread(digest_of, slot.source)
         except SourceError as error:
             self._warn(f"{error.what}; the committed version serves", slot.name)
             return

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -23,6 +24,7 @@ from replank.errors import JournalError, UsageError
 from replank.journal.port import Entry, Moved, Value
 from replank.journal.storage import transaction
 from replank.journal.watchers import Watchers
+from replank.threads import in_pool
 
 T = TypeVar("T")
 Moves = dict[str, int]
@@ -242,7 +244,6 @@ class EmbeddedPort:
 
     async def _flush(self) -> None:
         """Write transaction after transaction until nobody waits."""
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 batch = self._next_batch()
@@ -250,7 +251,7 @@ class EmbeddedPort:
                     continue
                 work = [write.work for write in batch]
                 try:
-                    answers, moves = await loop.run_in_executor(self._writer, self._commit, work)
+                    answers, moves = await in_pool(self._writer, partial(self._commit, work))
                 except BaseException as error:
                     _fail(batch, error)
                     if not isinstance(error, Exception):
@@ -288,8 +289,7 @@ class EmbeddedPort:
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed or self._reader is None:
             raise self._not_open()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, self._read_here, work)
+        return await in_pool(self._reader, partial(self._read_here, work))
 
     def _read_here(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._read_db is None:

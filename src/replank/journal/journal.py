@@ -21,6 +21,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -30,6 +31,7 @@ from replank.errors import InternalError, JournalError
 from replank.journal import recovery, storage
 from replank.journal.records import Committed, Participant, SnapshotRecord, utc_now
 from replank.report import ReloadReport
+from replank.threads import in_pool
 
 T = TypeVar("T")
 
@@ -300,8 +302,7 @@ class Journal:
     async def _submit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._writer is None:
             raise JournalError("the journal is closed", do="start the host again")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, self._in_transaction, work)
+        return await in_pool(self._writer, partial(self._in_transaction, work))
 
     def _wait(self, work: Callable[[], T]) -> T:
         if self._writer is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from replank.migration.engine import find_path, steps_of
 from replank.migration.steps import Step
 from replank.state.holder import Holder
 from replank.state.snapshot import Snapshot, read, restore, take, write
+from replank.threads import in_thread
 from replank.traffic.messages import Mark
 
 
@@ -96,7 +96,7 @@ class StateKeeper:
                 do="make room or mend the permissions; the last snapshot is untouched",
             ) from error
         path = self._folder / f"{snapshot.module}-{uuid4().hex[:12]}.snapshot"
-        await asyncio.to_thread(write, snapshot, path)
+        await in_thread(write, snapshot, path)
         await self._journal.record_snapshot(
             SnapshotRecord(
                 module=snapshot.module,
@@ -126,7 +126,7 @@ class StateKeeper:
         warnings: list[str] = []
         for record in self._journal.latest_snapshots(module):
             try:
-                snapshot = await asyncio.to_thread(read, self._folder / record.path)
+                snapshot = await in_thread(read, self._folder / record.path)
             except SnapshotError as error:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from replank.errors import DefinitionError, PhaseTimeout
+from replank.errors import DefinitionError, ModuleError, PhaseTimeout
 from replank.traffic.calls import ends_only_the_call, outside_chain
 from replank.traffic.lane import Lane
 
@@ -142,7 +142,15 @@ class Tasks:
         return names
 
     async def _holdable(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return await _stepwise(coroutine, self._until_released)
+        try:
+            return await _stepwise(coroutine, self._until_released)
+        except SystemExit as error:  # out of a task it would end the host's loop
+            raise ModuleError(
+                f"a task called sys.exit({error.code!r})",
+                found=f"SystemExit: {error.code!r}",
+                expected="a task that returns",
+                do="return from the task; to stop the host, ask self.host",
+            ) from error
 
     async def _until_released(self) -> None:
         while asyncio.current_task() in self._held:
@@ -199,7 +207,7 @@ class Tasks:
                 if not ends_only_the_call(error):
                     raise
                 self._on_failure(f"@every {name}", error)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # an exit would end the host's loop
                 self._on_failure(f"@every {name}", error)
             finally:
                 if chain is not None:
