@@ -33,6 +33,7 @@ MAY_PRINT = ("cli/", "demo/", "__main__.py")
 
 
 SLEEPS = frozenset({"time.sleep", "sleep"})
+STANDS_ASIDE = "threads.py"  # it sleeps to give the interpreter lock away: its one purpose
 
 
 def sources() -> list[Path]:
@@ -103,6 +104,7 @@ def test_nothing_sleeps_in_a_thread_of_the_host() -> None:
     found = [
         f"{relative(path)}:{line}"
         for path in sources()
+        if relative(path) != STANDS_ASIDE
         for name, line in calls(parsed(path))
         if name in SLEEPS
     ]

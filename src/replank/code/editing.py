@@ -24,6 +24,7 @@ from replank.code.source_names import (
     state_node,
 )
 from replank.errors import UsageError
+from replank.syntax import parse_module
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _LINE_MAX = 88
@@ -133,7 +134,7 @@ class _Text:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.tree = ast.parse(source)
+        self.tree = parse_module(source)
         # Not splitlines: a form feed ends no line for the parser.
         self.starts = [0, *(match.end() for match in _LINE_ENDS.finditer(source))]
         found = _LINE_ENDS.search(source)
@@ -166,7 +167,7 @@ class _Text:
         for edit in sorted(edits, key=lambda one: one.start, reverse=True):
             text = _LINE_ENDS.sub(self.newline, edit.text)
             result = result[: edit.start] + text + result[edit.end :]
-        ast.parse(result)
+        parse_module(result)
         return result
 
 

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import CodeType, CoroutineType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from replank.syntax import parse_module
 from replank.traffic.calls import chain_var
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ class _AwaitHidden(ast.NodeTransformer):
 def _at(node: _Def, lines: list[str]) -> list[ast.stmt]:
     """Parse statements as if they stood on the line of the `def`."""
     # Awaiting is legal only inside a function, so the statements are parsed inside one.
-    (holder,) = ast.parse("async def f():\n" + "\n".join("  " + line for line in lines)).body
+    (holder,) = parse_module("async def f():\n" + "\n".join("  " + line for line in lines)).body
     assert isinstance(holder, ast.AsyncFunctionDef)
     for statement in holder.body:
         for one in ast.walk(statement):

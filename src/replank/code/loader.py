@@ -13,7 +13,6 @@ Cached bytecode is never read or written: it is keyed by whole seconds and would
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.machinery
 import importlib.util
@@ -36,6 +35,7 @@ from replank.code.namespace import own_builtins
 from replank.code.store import Version
 from replank.code.trace import explain
 from replank.errors import InternalError, ReplankError, StoreError
+from replank.syntax import parse_module
 
 _CODE_MAGIC: Final = importlib.util.MAGIC_NUMBER.hex()
 
@@ -240,7 +240,7 @@ def compile_source(source: bytes, path: Path, *, functions: bool) -> CodeType:
         # Python's own complaint names neither file nor line.
         line = source.count(b"\n", 0, at) + 1
         raise SyntaxError("source code cannot contain null bytes", (str(path), line, None, None))
-    tree = ast.parse(source, filename=str(path))
+    tree = parse_module(source, str(path))
     try:
         # A warning of the compiler inside a doubled body comes twice; the probe drops the second.
         add_entries(tree, functions=functions)

@@ -6,18 +6,20 @@ import ast
 import builtins
 from collections.abc import Iterable, Sequence
 
+from replank.syntax import parse_module
+
 ROOT = "replank"
 """The package whose functions steps are made of."""
 
 
 def known_names(source: str) -> frozenset[str]:
     """Return the names that a module's source defines or imports at its top level."""
-    return bound_names(ast.parse(source).body) | frozenset(vars(builtins))
+    return bound_names(parse_module(source).body) | frozenset(vars(builtins))
 
 
 def defines_class(source: str, name: str) -> bool:
     """Tell whether a source defines a class of that name at its top level."""
-    return any(isinstance(n, ast.ClassDef) and n.name == name for n in ast.parse(source).body)
+    return any(isinstance(n, ast.ClassDef) and n.name == name for n in parse_module(source).body)
 
 
 def assigned(body: Sequence[ast.stmt], name: str) -> ast.expr | None:

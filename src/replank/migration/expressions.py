@@ -10,6 +10,7 @@ from typing import Any
 from replank.errors import UsageError
 from replank.hints import MAPPINGS, SETS
 from replank.shapes import Shape
+from replank.syntax import parse_expression
 
 _WORDS = {"true": "True", "false": "False", "null": "None"}
 _EMPTY = {"list": "[]", "set": "set()", "dict": "{}", "table": "{}", "tuple": "()"}
@@ -92,7 +93,7 @@ def empty_source(shape: Shape) -> str | None:
 def is_expression(text: str, known: frozenset[str]) -> bool:
     """Tell whether a text is an expression over builtins and known names."""
     try:
-        ast.parse(text, mode="eval")
+        parse_expression(text)
     except (SyntaxError, ValueError):
         return False
     return _names(text) <= known
@@ -150,7 +151,7 @@ def _literal_value(text: str) -> Any:
 def _names(text: str) -> frozenset[str]:
     """Return the names that an expression needs from outside."""
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = parse_expression(text)
     except (SyntaxError, ValueError):
         return frozenset()
     loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}

@@ -12,6 +12,7 @@ from replank.migration.operations import Add, Remove, Rename
 from replank.migration.outline import outline
 from replank.migration.steps import Step
 from replank.shapes import Field, Schema, Shape
+from replank.syntax import parse_expression
 
 
 def functions_text(draft: Draft, schema: Schema) -> str | None:
@@ -129,7 +130,7 @@ def _down(line: Line) -> list[str] | None:
 def _arguments(line: Line) -> dict[str, str]:
     """Return the source of each argument by name."""
     source = f"f({line.arguments})"
-    call = ast.parse(source, mode="eval").body
+    call = parse_expression(source)
     assert isinstance(call, ast.Call), "a line is a call"
     names = ("path", "up", "down") if line.function == "convert" else ("path", "name")
     parts = dict(zip(names, call.args, strict=False))

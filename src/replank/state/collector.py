@@ -91,9 +91,14 @@ class CollectorGuard:
     def breathe(self) -> None:
         """Collect the young by hand and look at the memory; call it between slices.
 
+        Once the guard is closed it does nothing: the collector is on again, and what would be
+        frozen now nobody would unfreeze.
+
         Raises:
             MigrationError: The process grew by more than the limit.
         """
+        if not self._entered:
+            return
         self._breaths += 1
         looks = self._breaths % LOOK_EVERY == 1
         if looks or gc.get_count()[0] > YOUNG_MAX:

@@ -62,6 +62,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         problems: What asyncio would have logged: errors that nobody looked at.
     """
 
+    runs_alone = True  # no thread waits for the interpreter lock
+
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
+from replank.syntax import parse_expression
+
 OwnTypes = Mapping[str, Mapping[str, Any]]
 """The `types` of a contract: records and enums of the module, by name."""
 
@@ -101,7 +103,7 @@ def parse_type(text: str) -> Type:
     if not text:
         return ANY
     try:
-        return _read(ast.parse(text, mode="eval").body)
+        return _read(parse_expression(text))
     except (SyntaxError, ValueError, RecursionError):
         return Type(text)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
+from replank.syntax import parse_module
+
 _DETOURS = frozenset({"send", "blocking"})
 
 
@@ -39,7 +41,7 @@ def calls_used(sources: Iterable[str], field: str) -> frozenset[str] | None:
     names: set[str] = set()
     for text in sources:
         try:
-            found = _Scan(ast.parse(text), field).calls()
+            found = _Scan(parse_module(text), field).calls()
         except (SyntaxError, ValueError, RecursionError):
             return None  # it runs, so it is Python; then it is not for us to read
         if found is None:

@@ -26,6 +26,15 @@ def test_the_collector_is_off_inside_and_on_again_after():
     assert gc.get_freeze_count() == 0
 
 
+def test_a_closed_guard_freezes_nothing_more():
+    guard = CollectorGuard()
+    with guard:
+        pass
+    for _ in range(collector.LOOK_EVERY + 1):
+        guard.breathe()
+    assert gc.get_freeze_count() == 0
+
+
 def test_the_collector_comes_back_when_the_reload_fails():
     with pytest.raises(ValueError, match="x"), CollectorGuard():
         raise ValueError("x")
