@@ -9,6 +9,8 @@ fault it is: the caller's (`UsageError`), the configuration's (`ConfigError`), t
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ReplankError(Exception):
     """Say what happened and what to do about it.
@@ -112,6 +114,15 @@ class SchemaError(ModuleError):
 
 class MigrationError(ModuleError):
     """A migration step failed, or what it made does not fit the new types."""
+
+    at: tuple[Any, ...] = ()
+    """Where in the state: the keys that lead there; () when no single place is at fault."""
+    step: str = ""
+    """The step at fault, "step(1, 2)"; "" when it is none."""
+
+
+class TooManyBadRecords(MigrationError):
+    """More records do not migrate than the module's policy lets go to the quarantine."""
 
 
 class CheckError(ModuleError):

@@ -14,9 +14,11 @@ from replank.code.loader import Loader
 from replank.code.probe import Probe
 from replank.code.store import VersionStore
 from replank.config import Config, ModuleConfig, load_config
+from replank.coordinator.choices import AS_CONFIGURED, Choices, choose
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
+from replank.coordinator.quarantine import KeepsQuarantine, Readmission
 from replank.coordinator.recovery import Startup
 from replank.coordinator.shutdown import Shutdown
 from replank.coordinator.slot import Routes, WayBack, status_of
@@ -41,6 +43,7 @@ from replank.module import Runtime
 from replank.report import Plan, ReloadReport
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
+from replank.state.quarantine import FOLDER, Quarantine
 from replank.threads import in_thread
 from replank.traffic.handle import Handle, check_arguments
 from replank.traffic.messages import Message
@@ -49,7 +52,7 @@ from replank.verification.watchdog import Watchdog
 What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
 
 
-class Host(ExchangesState):
+class Host(ExchangesState, KeepsQuarantine):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -104,12 +107,16 @@ class Host(ExchangesState):
             config=self.config.reload,
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
+            quarantine=Quarantine(self.data_dir / FOLDER),
         )
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
         self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
+        self._readmission = Readmission(
+            self._routes, self._workshop.quarantine, self._scheduler.exclusively
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] = "replank.toml") -> Self:
@@ -210,6 +217,7 @@ class Host(ExchangesState):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        **choices: Any,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -220,15 +228,20 @@ class Host(ExchangesState):
             on_phase: Is told as phases of this reload begin and end.
             allow_breaking: Calls that may change although other modules use them: `deposit` or
                 `ledger.deposit`; `*` for all.
+            choices: For this reload instead of the configuration: `on_bad_record`,
+                `quarantine_max`, `mode`, and `over_limits=True` to let it exceed `max_pause_s` and
+                `max_memory_bytes`.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
 
         Raises:
             UnknownModule: There is no such module.
-            UsageError: Nothing was named.
+            UsageError: Nothing was named, or a choice is not known.
         """
-        return self._submit(self._targets(what), reason, on_phase, _names(allow_breaking))
+        chosen = choose(**choices)
+        targets = self._targets(what)
+        return self._submit(targets, reason, on_phase, _names(allow_breaking), chosen)
 
     def rollback(
         self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
@@ -262,19 +275,26 @@ class Host(ExchangesState):
             )
         return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
 
-    async def plan(self, what: What, *, allow_breaking: str | Iterable[str] = ()) -> Plan:
+    async def plan(
+        self,
+        what: What,
+        *,
+        allow_breaking: str | Iterable[str] = (),
+        **choices: Any,
+    ) -> Plan:
         """Say what a reload would do; nothing changes.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            choices: As for `reload`.
 
         Raises:
             UnknownModule: There is no such module.
         """
-        targets = self._targets(what)
-        tx = self._transaction(targets, "plan")
-        tx.allow_breaking = _names(allow_breaking)
+        chosen = choose(**choices)
+        tx = self._transaction(self._targets(what), "plan")
+        tx.allow_breaking, tx.choices = _names(allow_breaking), chosen
         return await self._coordinator.plan(tx)
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
@@ -374,12 +394,14 @@ class Host(ExchangesState):
         reason: str,
         on_phase: Callable[[PhaseEvent], None] | None,
         allow_breaking: frozenset[str] = frozenset(),
+        choices: Choices = AS_CONFIGURED,
     ) -> Ticket:
-        return self._scheduler.submit(Request(targets, reason, on_phase, allow_breaking))
+        request = Request(targets, reason, on_phase, allow_breaking, choices)
+        return self._scheduler.submit(request)
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)
-        tx.allow_breaking = request.allow_breaking
+        tx.allow_breaking, tx.choices = request.allow_breaking, request.choices
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)

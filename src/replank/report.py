@@ -67,6 +67,19 @@ class PhaseReport(_Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class BadRecordReport(_Record, frozen=True, kw_only=True):
+    """A record that did not migrate; the module's policy let the reload go on."""
+
+    table: str
+    key: str
+    step: str = ""
+    field: str = ""
+    """The record's field at fault; "" when it is not one."""
+    reason: str = ""
+    filled: tuple[str, ...] = ()
+    """Fields that got their defaults; () for a record that was set aside."""
+
+
 class ModuleReport(_Record, frozen=True, kw_only=True):
     """What happened to one module in a reload; `*_to` is the candidate, committed or not."""
 
@@ -81,6 +94,23 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     schema_to: int = 0
     records_migrated: int = 0
     mode: str = "eager"
+    quarantined: int = 0
+    """Records that did not migrate and were set aside: `replank state show NAME --quarantined`."""
+    defaulted: int = 0
+    """Records of which a field did not migrate and got its default."""
+    bad_records: tuple[BadRecordReport, ...] = ()
+    """The first ones of both."""
+
+
+class ReadmissionReport(_Record, frozen=True, kw_only=True):
+    """What became of records that had been set aside."""
+
+    module: str
+    taken: int = 0
+    """Records that serve again."""
+    discarded: int = 0
+    refused: tuple[str, ...] = ()
+    """Those that stay set aside, each with the reason."""
 
 
 class ErrorReport(_Record, frozen=True, kw_only=True):
@@ -187,6 +217,12 @@ class ModulePlan(_Record, frozen=True, kw_only=True):
     predicted_pause_s: float = 0.0
     downgrade: bool = True
     """Whether a rollback after commit can keep new writes."""
+    quarantined: int = 0
+    """Records that would be set aside."""
+    defaulted: int = 0
+    """Records of which a field would get its default."""
+    bad_records: tuple[BadRecordReport, ...] = ()
+    """The first ones of both."""
     unchanged: bool = False
     """Whether the candidate is byte for byte what serves."""
 

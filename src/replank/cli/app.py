@@ -22,6 +22,7 @@ from replank.cli.options import (
     PATH,
     allow_option,
     call_arguments,
+    choice_options,
     client_of,
     host_options,
     json_option,
@@ -94,6 +95,7 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @app.command()
 @target_arguments
 @allow_option
+@choice_options
 @host_options
 def reload(
     names: Sequence[str],
@@ -103,15 +105,18 @@ def reload(
     config: Path | None,
     *,
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Replace the code of modules, all of them or none."""
     with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
+        from replank.coordinator.choices import Choices
 
+        chosen = Choices(**choices)
         what = parse_targets(names, sources)
 
         def begin(on_line: Any) -> ReloadReport:
-            return client.reload(what, on_line=on_line, allow_breaking=allowed)
+            return client.reload(what, on_line=on_line, allow_breaking=allowed, choices=chosen)
 
         _follow(begin, names, as_json=as_json)
 
@@ -145,6 +150,7 @@ def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_js
 @app.command()
 @target_arguments
 @allow_option
+@choice_options
 @host_options
 def plan(
     names: Sequence[str],
@@ -154,6 +160,7 @@ def plan(
     config: Path | None,
     *,
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Say what a reload would do; nothing changes.
 
@@ -162,8 +169,10 @@ def plan(
     with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
         from replank.cli.outcome import Exit
+        from replank.coordinator.choices import Choices
 
-        found = client.plan(parse_targets(names, sources), allow_breaking=allowed)
+        what, chosen = parse_targets(names, sources), Choices(**choices)
+        found = client.plan(what, allow_breaking=allowed, choices=chosen)
         if as_json:
             print_json(found)
         else:

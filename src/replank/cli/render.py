@@ -11,7 +11,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from replank.report import ErrorReport, ModulePlan, Outcome, Phase, PhaseReport, Plan, ReloadReport
+from replank.report import (
+    ErrorReport,
+    ModulePlan,
+    ModuleReport,
+    Outcome,
+    Phase,
+    PhaseReport,
+    Plan,
+    ReloadReport,
+)
 
 if TYPE_CHECKING:
     from replank.control.locate import Contact
@@ -28,6 +37,7 @@ _KIB: Final = 1024
 _MINUTE_S: Final = 60
 _MS_EXACT_BELOW: Final = 9.95
 _DAY_S: Final = 86_400
+_BAD_SHOWN: Final = 3
 
 
 def render_report(report: ReloadReport) -> RenderableType:
@@ -39,10 +49,23 @@ def render_report(report: ReloadReport) -> RenderableType:
     parts: list[RenderableType] = [_headline(report)]
     if report.phases:
         parts.append(Padding(_phase_table(report.phases), (0, 0, 0, 2)))
+    parts.extend(line for one in report.modules for line in _bad_records(one, "were", "got"))
     if report.error is not None:
         parts.append(_error_block(report.error))
     parts.extend(_warnings(report.warnings))
     return Group(*parts)
+
+
+def _bad_records(one: ModuleReport | ModulePlan, were: str, got: str) -> Iterable[Text]:
+    """Say which records did not migrate, and what became of them."""
+    if one.quarantined:
+        text = f"  {one.quarantined:,} records of {one.name} {were} set aside: "
+        yield Text(text + f"replank state show {one.name} --quarantined", style="yellow")
+    if one.defaulted:
+        text = f"  {one.defaulted:,} records of {one.name} {got} a default for a field"
+        yield Text(text, style="yellow")
+    for bad in one.bad_records[:_BAD_SHOWN]:
+        yield Text(f"    {bad.table}[{bad.key}]: {bad.reason}", style="yellow")
 
 
 def _headline(report: ReloadReport) -> Text:
@@ -116,7 +139,10 @@ def render_plan(plan: Plan) -> RenderableType:
     Args:
         plan: The plan.
     """
-    parts: list[RenderableType] = [_planned_module(module) for module in plan.modules]
+    parts: list[RenderableType] = []
+    for module in plan.modules:
+        parts.append(_planned_module(module))
+        parts.extend(_bad_records(module, "would be", "would get"))
     if plan.accepted:
         parts.append(Text("would be taken up; nothing was changed", style="green"))
     else:

@@ -17,11 +17,13 @@ import msgspec
 from replank.control import wire
 from replank.control.locate import Contact, HostNotFound, read_contact
 from replank.control.wire import CallFailed
+from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.errors import InternalError, ReplankError, UsageError
 from replank.instrumentation.status import HostStatus
-from replank.report import Plan, ReloadReport
+from replank.report import Plan, ReadmissionReport, ReloadReport
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.format import Snapshot, SnapshotReader
+from replank.state.quarantine import Quarantined
 
 T = TypeVar("T")
 What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
@@ -95,14 +97,23 @@ class Client:
         query = urlencode({"limit": limit, **({"module": module} if module else {})})
         return self._get(f"/control/history?{query}", tuple[ReloadReport, ...])
 
-    def plan(self, what: What, *, allow_breaking: Iterable[str] = ()) -> Plan:
+    def plan(
+        self,
+        what: What,
+        *,
+        allow_breaking: Iterable[str] = (),
+        choices: Choices = AS_CONFIGURED,
+    ) -> Plan:
         """Return what a reload would do.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            choices: As for `reload`.
         """
-        body = wire.PlanRequest(modules=_modules(what), allow_breaking=list(allow_breaking))
+        body = wire.PlanRequest(
+            modules=_modules(what), allow_breaking=list(allow_breaking), choices=choices
+        )
         return self._post("/control/plan", body, Plan)
 
     def reload(
@@ -112,6 +123,7 @@ class Client:
         reason: str = "cli",
         on_line: OnLine | None = None,
         allow_breaking: Iterable[str] = (),
+        choices: Choices = AS_CONFIGURED,
     ) -> ReloadReport:
         """Reload modules, all or none, and return the report.
 
@@ -120,6 +132,7 @@ class Client:
             reason: Who or what asks.
             on_line: Called with each event as it happens.
             allow_breaking: Calls that may change although other modules use them.
+            choices: What comes before the host's configuration this once.
 
         Raises:
             ReplankError: The reload was not taken up. A reload that fails returns a report.
@@ -129,6 +142,7 @@ class Client:
             reason=reason,
             stream=True,
             allow_breaking=list(allow_breaking),
+            choices=choices,
         )
         return self._follow("/control/reload", body, on_line)
 
@@ -185,6 +199,16 @@ class Client:
             module: Its name.
         """
         return self._get(f"/control/state?{urlencode({'module': module})}", StateReport)
+
+    def quarantined(self, module: str) -> tuple[Quarantined, ...]:
+        """Return the records of a module that did not migrate and are kept."""
+        query = urlencode({"module": module})
+        return self._get(f"/control/state/quarantined?{query}", tuple[Quarantined, ...])
+
+    def take_back(self, module: str, keys: Iterable[str], *, discard: bool) -> ReadmissionReport:
+        """Migrate these kept records again, all when none is named; or forget them."""
+        body = wire.TakeBackRequest(module=module, keys=list(keys), discard=discard)
+        return self._post("/control/state/take-back", body, ReadmissionReport)
 
     def export_state(self, module: str) -> bytes:
         """Return a module's state as a JSON document; calls wait while it is copied.

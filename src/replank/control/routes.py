@@ -18,6 +18,7 @@ from starlette.routing import Route
 from replank.control import state_routes, wire
 from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
+from replank.coordinator.choices import given
 from replank.errors import ReplankError
 from replank.instrumentation.events import PhaseEvent
 from replank.instrumentation.log import logger
@@ -71,6 +72,8 @@ class ControlRoutes:
                 self._route("state/export", "POST", self._export_state),
                 self._route("state/sample", "POST", self._sample_state),
                 self._route("state/import", "POST", self._import_state),
+                self._route("state/quarantined", "GET", self._quarantined),
+                self._route("state/take-back", "POST", self._take_back),
             ],
             exception_handlers={404: self._no_route, 405: self._no_route},
         )
@@ -117,7 +120,8 @@ class ControlRoutes:
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
-        return _json(await self._host.plan(what, allow_breaking=wanted.allow_breaking))
+        chosen = given(wanted.choices)
+        return _json(await self._host.plan(what, allow_breaking=wanted.allow_breaking, **chosen))
 
     async def _describe_state(self, request: Request) -> Response:
         return await state_routes.describe(self._host, request)
@@ -140,6 +144,7 @@ class ControlRoutes:
                 reason=wanted.reason,
                 on_phase=on_phase,
                 allow_breaking=wanted.allow_breaking,
+                **given(wanted.choices),
             )
             return ticket
 
@@ -157,6 +162,13 @@ class ControlRoutes:
     async def _import_state(self, request: Request) -> Response:
         wanted = await self._read(request, wire.ImportRequest)
         return await state_routes.replace(self._host, wanted, public=self._guard.public)
+
+    async def _quarantined(self, request: Request) -> Response:
+        return await state_routes.quarantined(self._host, request)
+
+    async def _take_back(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.TakeBackRequest)
+        return await state_routes.take_back(self._host, wanted)
 
     async def _stop(self, request: Request) -> Response:
         await self._read(request, dict[str, Any])

@@ -19,6 +19,7 @@ from replank.coordinator.phases import SPECS, Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop, brisk_switching
 from replank.coordinator.probation import Probation
+from replank.coordinator.quarantine import keep_bad_records
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
@@ -252,6 +253,7 @@ class ReloadCoordinator:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
+            await keep_bad_records(tx, self.workshop.quarantine)
             _release_moments(tx)
         for one in tx.each():
             one.slot.persistence.committed()

@@ -8,6 +8,7 @@ from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import MigrationError
 from replank.report import ErrorReport, ModulePlan, Phase, Plan
 from replank.schema import difference
+from replank.state.bad_records import REPORTED
 
 
 def plan_of(tx: Transaction, error: ErrorReport | None) -> Plan:
@@ -57,6 +58,7 @@ def _module_plan(one: Participant) -> ModulePlan:
         found = difference(old.definition.schema, new.definition.schema)
         changes = tuple(change.text for change in found)
     definition = (new or old).definition
+    bad = one.transfer.bad_records() if one.transfer else []
     return ModulePlan(
         name=one.name,
         version_from=old.definition.label,
@@ -75,5 +77,8 @@ def _module_plan(one: Participant) -> ModulePlan:
         records=one.transfer.records if one.transfer else 0,
         predicted_pause_s=one.transfer.predicted_pause_s if one.transfer else 0.0,
         downgrade=one.migration.reversible if one.migration else False,
+        quarantined=sum(not each.filled for each in bad),
+        defaulted=sum(bool(each.filled) for each in bad),
+        bad_records=tuple(each.report() for each in bad[:REPORTED]),
         unchanged=one.version is not None and one.version.digest == old.version.digest,
     )

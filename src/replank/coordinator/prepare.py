@@ -24,6 +24,7 @@ from replank.definition import Definition
 from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
+from replank.state.quarantine import Quarantine
 from replank.threads import in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
@@ -44,6 +45,8 @@ class Workshop:
     config: ReloadConfig
     runtime: Callable[[Slot], Runtime]
     next_generation: Callable[[str], int]
+    quarantine: Quarantine
+    """Keeps the records that did not migrate."""
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
         """Return the immutable version to load: from the store, or stored now from its source.

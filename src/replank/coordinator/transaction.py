@@ -11,6 +11,7 @@ from time import perf_counter
 
 from replank.code.generation import Generation
 from replank.code.store import Version
+from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.coordinator.phases import Course, Where
 from replank.coordinator.slot import Slot, WayBack
 from replank.errors import PhaseTimeout
@@ -22,6 +23,7 @@ from replank.report import (
     PhaseOutcome,
     PhaseReport,
 )
+from replank.state.bad_records import REPORTED
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held
@@ -49,6 +51,8 @@ class Participant:
     """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
     contract_changes: tuple[ContractChange, ...] = ()
     """What the candidate offers otherwise than what serves."""
+    quarantined: str = ""
+    """Where the records are kept that did not migrate; "" when all of them did."""
     invariants: Invariants | None = None
     """What a reload must not change, and what the old version said of it."""
 
@@ -78,6 +82,7 @@ class Participant:
     def report(self) -> ModuleReport:
         """Return what happened to this module."""
         old, new = self.old, self.candidate
+        bad = self.transfer.bad_records() if self.transfer else []
         return ModuleReport(
             name=self.name,
             version_from=old.definition.label,
@@ -90,6 +95,9 @@ class Participant:
             schema_to=new.definition.schema.version if new else 0,
             records_migrated=self.transfer.records if self.transfer else 0,
             mode=self.transfer.mode if self.transfer else "eager",
+            quarantined=sum(not one.filled for one in bad),
+            defaulted=sum(bool(one.filled) for one in bad),
+            bad_records=tuple(one.report() for one in bad[:REPORTED]),
         )
 
 
@@ -113,6 +121,7 @@ class Transaction:
     """The probation whose old generations are to serve again; None for a reload."""
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
+    choices: Choices = AS_CONFIGURED
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     started: float = field(default_factory=perf_counter)
     course: Course = field(default_factory=Course)

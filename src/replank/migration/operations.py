@@ -78,8 +78,9 @@ class Run:
         try:
             return function(*values)
         except Exception as error:
-            raise MigrationError(
-                f"{self.step} failed at {paths.shown(location)}: {type(error).__name__}: {error}",
+            raise self.fail(
+                location,
+                f"{type(error).__name__}: {error}",
                 found=f"old value {', '.join(show(value) for value in values)}",
                 expected=f"{getattr(function, '__qualname__', 'the function')} to return the new",
                 do="mend the step for values like this one",
@@ -87,7 +88,9 @@ class Run:
 
     def fail(self, location: Location, what: str, **facts: str) -> MigrationError:
         """Return an error that names the step and the place."""
-        return MigrationError(f"{self.step} failed at {paths.shown(location)}: {what}", **facts)
+        error = MigrationError(f"{self.step} failed at {paths.shown(location)}: {what}", **facts)
+        error.at, error.step = location, self.step
+        return error
 
 
 class Operation:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.errors import HostStopped, SelfReload
 from replank.instrumentation.events import PhaseEvent
 from replank.report import ReloadReport
@@ -35,6 +36,7 @@ class Request:
     on_phase: Callable[[PhaseEvent], None] | None = None
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
+    choices: Choices = AS_CONFIGURED
     ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
     work: Callable[[], Awaitable[Any]] | None = None
     """What to do instead of a reload, while no reload of these modules runs."""

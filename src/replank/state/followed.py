@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from replank.migration.engine import Residue as SmallResidue
+from replank.state.bad_records import BadRecord
 from replank.state.eager import Down, EagerTransfer
 from replank.state.follower import Follower, Residue
 from replank.state.holder import Holder, Without
@@ -77,6 +78,10 @@ class FollowedTransfer:
     def followed(self) -> bool:
         """Whether the version that goes is kept in step: it is not."""
         return False
+
+    def bad_records(self) -> list[BadRecord]:
+        """Return the records that did not go down; those that had not come up are back."""
+        return [one for one in self._window.bad.all() if one.down]
 
     async def snapshot(self, drained: Drained | None) -> None:
         """Follow what was written; in the pause, the rest of it."""

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from replank.errors import SchemaError
 from replank.migration.engine import Migration
 from replank.migration.engine import Residue as SmallResidue
+from replank.state.bad_records import BadRecords
 from replank.state.eager import Down, EagerTransfer, Up
 from replank.state.followed import FollowedTransfer
 from replank.state.holder import Holder, Transfer
+from replank.state.items import all_interpreted
 from replank.state.limits import Mode, StateLimits
 from replank.state.residue import Residue as TableResidue
 from replank.state.routes import TableRoute, table_routes
+from replank.state.tree import Trees
 from replank.state.windowed import Grace, WindowedTransfer
 
 
@@ -55,11 +58,15 @@ def make_transfer(
         SchemaError: The chosen mode is not possible.
     """
     up = Up(migration, parked.small if parked else None)
+    bad = BadRecords(module, limits)
+    items = all_interpreted(
+        migration, Trees(old.definition.hints, old.own), Trees(new.definition.hints, new.own)
+    )
     routes = table_routes(old, new, migration)
     if _windowed(module, old, routes, limits):
         tables = parked.tables if parked else {}
-        return WindowedTransfer(module, old, new, up, routes, limits, grace, tables)
-    return EagerTransfer(module, old, new, up)
+        return WindowedTransfer(module, old, new, up, routes, limits, grace, tables, items, bad)
+    return EagerTransfer(module, old, new, up, items, bad)
 
 
 def make_return(
@@ -75,7 +82,7 @@ def make_return(
         limits: What the reload may take.
     """
     assert isinstance(came, EagerTransfer | WindowedTransfer), "a return is not taken back"
-    down = Down(came.up)
+    down = Down(came.up, came.bad.set_aside())
     if isinstance(came, WindowedTransfer):
         return FollowedTransfer(module, new, old, down, came, limits)
     return EagerTransfer(module, new, old, down)

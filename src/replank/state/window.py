@@ -18,11 +18,12 @@ from collections.abc import Callable
 from typing import Any
 
 from replank.errors import InternalError, UsageError
+from replank.state.bad_records import BadTable
 from replank.state.collector import release_in_slices
 from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify
 from replank.state.layers import MISSING, Layers, Steps, shards
-from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
+from replank.state.mirror import Copy, CopyOutcome, Family, Mirror, ignore
 from replank.state.switch import Switch
 from replank.state.tables import CopyingTable
 from replank.state.watching import Sink
@@ -64,6 +65,8 @@ class Window:
         family: Windows among which objects keep their identity: those of one module.
         limit: Marks that may be left for the pause in any case.
         pause_s: What the marks that are left may take in the pause, in seconds.
+        bad: Decides about records that do not migrate; without it the first one raises.
+        bad_down: The same for the follower.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Window:
         family: Family | None = None,
         limit: int = LIMIT,
         pause_s: float = PAUSE_S,
+        bad: BadTable | None = None,
+        bad_down: BadTable | None = None,
     ) -> None:
         self.table = table
         self.state = WindowState.NEW
@@ -93,6 +98,8 @@ class Window:
         self._family = family
         self._limit = limit
         self._pause_s = pause_s
+        self._bad = bad
+        self._bad_down = bad_down
         self._made: set[type] = set()
         self._learned: set[type] = set()
         self._walked = False
@@ -115,8 +122,15 @@ class Window:
         if self._old_type is not None and classify(self._old_type) is Tracking.READS:
             self.layers.touched = {}
         self.mirror = Mirror(
-            self.layers, self.layers.current, self._convert, shards(), family=self._family
+            self.layers,
+            self.layers.current,
+            self._convert,
+            shards(),
+            family=self._family,
+            dropped=ignore if self._bad is None else self._bad.forget,
         )
+        if self._bad is not None:
+            self._bad.left_out = self.mirror.absent
         self.switch = Switch(self.layers)
         self.layers.enter(CopyingTable)
         self._walked = False
@@ -280,7 +294,15 @@ class Window:
         return None
 
     def _convert(self, key: Any, old: Any) -> Any:
-        new = self._upgrade(old)
+        try:
+            new = self._upgrade(old)
+        except Exception as error:
+            if self._bad is None:
+                raise
+            new = self._bad.handle(key, old, error)
+        else:
+            if self._bad:
+                self._bad.forget(key)
         if new is PARKED:
             return MISSING
         if self._merging:
@@ -298,6 +320,7 @@ class Window:
                 self._upgrade,
                 self._downgrade,
                 residue=self.residue,
+                bad=self._bad_down,
                 family=None if self._family is None else self._family.back(),
             )
             if self._new_type is not None:

@@ -20,9 +20,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from replank.errors import MigrationError
+from replank.state.bad_records import BadRecord, BadRecords
 from replank.state.collector import CollectorGuard
 from replank.state.eager import EagerTransfer, Up
 from replank.state.holder import Holder, Without
+from replank.state.items import Interpreted
 from replank.state.limits import StateLimits
 from replank.state.mirror import CopyOutcome, Family
 from replank.state.rehearsed import RehearsedTable
@@ -50,6 +52,8 @@ class WindowedTransfer:
         grace: Waits until every call that runs now has ended.
         parked: By the candidate's field, what an earlier return to the old version had no room
             for.
+        items: The way of the items of the small state's dicts.
+        bad: Decides about records that do not migrate.
     """
 
     mode = "windowed"
@@ -64,7 +68,10 @@ class WindowedTransfer:
         limits: StateLimits,
         grace: Grace,
         parked: Mapping[str, Residue],
+        items: Mapping[str, Interpreted],
+        bad: BadRecords,
     ) -> None:
+        self.bad = bad
         self.module = module
         self.routes = routes
         self.up = up
@@ -73,11 +80,14 @@ class WindowedTransfer:
         self._grace = grace
         self._guard = CollectorGuard(limits.memory_max_bytes)
         self._slices = Slices(limits.slice_s, between=self._guard.breathe)
+        large = {route.old_field for route in routes}
         self._small = EagerTransfer(
             module,
-            Without(old, {route.old_field for route in routes}),
+            Without(old, large),
             Without(new, {route.new_field for route in routes}),
             up,
+            {name: way for name, way in items.items() if name not in large},
+            bad,
         )
         family = Family()
         self._tables: dict[str, Table[Any, Any]] = {}
@@ -94,6 +104,8 @@ class WindowedTransfer:
                 residue=parked.get(route.new_field),
                 family=family,
                 pause_s=limits.pause_max_s / 4,
+                bad=bad.table(route.way),
+                bad_down=None if route.downgrade is None else bad.table(route.way, down=True),
             )
 
     @property
@@ -111,6 +123,10 @@ class WindowedTransfer:
     def followed(self) -> bool:
         """Whether every table can go back with what is written after the commit."""
         return all(route.downgrade is not None for route in self.routes)
+
+    def bad_records(self) -> list[BadRecord]:
+        """Return the records that did not migrate."""
+        return self.bad.all()
 
     async def snapshot(self, drained: Drained | None) -> None:
         """Open the window and copy; in the pause copy what was written last."""

@@ -16,6 +16,7 @@ from replank.report import (
     Phase,
     PhaseReport,
     Plan,
+    ReadmissionReport,
     ReloadReport,
 )
 
@@ -159,6 +160,7 @@ class FakeHost:
         self.ledger.total = 0
         self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
         self.messages = []
+        self.kept = []
         self.reloads = []
         self.outcome = Outcome.COMMITTED
         self.gate = asyncio.Event()
@@ -181,12 +183,12 @@ class FakeHost:
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=()):
+    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **choices):
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
         self.reloads.append((what, reason))
-        self.allowed = list(allow_breaking)
+        self.allowed, self.choices = list(allow_breaking), choices
         return self._reload(on_phase)
 
     def rollback(self, name, *, on_phase=None):
@@ -201,8 +203,16 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what, *, allow_breaking=()):
-        self.allowed = list(allow_breaking)
+    async def quarantined(self, name):
+        return tuple(self.kept)
+
+    async def take_back(self, name, keys=(), *, discard=False):
+        self.taken = (name, list(keys), discard)
+        refused = tuple(f"items['{one.key}']: {one.reason}" for one in self.kept)
+        return ReadmissionReport(module=name, taken=1, refused=refused)
+
+    async def plan(self, what, *, allow_breaking=(), **choices):
+        self.allowed, self.choices = list(allow_breaking), choices
         return Plan(
             modules=(
                 ModulePlan(
