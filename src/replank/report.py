@@ -80,6 +80,18 @@ class BadRecordReport(_Record, frozen=True, kw_only=True):
     """Fields that got their defaults; () for a record that was set aside."""
 
 
+class StateCost(_Record, frozen=True, kw_only=True):
+    """What taking over one module's state takes."""
+
+    pause_s: float = 0.0
+    """Of the time in which calls wait, the part that the state takes."""
+    window_s: float = 0.0
+    """Copying, migrating and checking while the old version serves, its calls in between."""
+    memory_bytes: int = 0
+    """What the process's resident memory grows by until the commit, in bytes; measured, it does
+    not show what came from memory that the process had and did not use."""
+
+
 class ModuleReport(_Record, frozen=True, kw_only=True):
     """What happened to one module in a reload; `*_to` is the candidate, committed or not."""
 
@@ -100,6 +112,10 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     """Records of which a field did not migrate and got its default."""
     bad_records: tuple[BadRecordReport, ...] = ()
     """The first ones of both."""
+    predicted: StateCost | None = None
+    """What the plan expects; the pause by what was measured in the window."""
+    measured: StateCost | None = None
+    """What it took."""
 
 
 class ReadmissionReport(_Record, frozen=True, kw_only=True):
@@ -217,6 +233,12 @@ class ModulePlan(_Record, frozen=True, kw_only=True):
     predicted_pause_s: float = 0.0
     downgrade: bool = True
     """Whether a rollback after commit can keep new writes."""
+    predicted: StateCost | None = None
+    """What the state's part of the reload would take, by a sample of the real state."""
+    measured: StateCost | None = None
+    """What the rehearsal of this plan took."""
+    notes: tuple[str, ...] = ()
+    """What else an operator should know of the state, one sentence each."""
     quarantined: int = 0
     """Records that would be set aside."""
     defaulted: int = 0

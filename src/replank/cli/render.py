@@ -49,11 +49,25 @@ def render_report(report: ReloadReport) -> RenderableType:
     parts: list[RenderableType] = [_headline(report)]
     if report.phases:
         parts.append(Padding(_phase_table(report.phases), (0, 0, 0, 2)))
+    parts.extend(line for one in report.modules for line in _costs(one))
     parts.extend(line for one in report.modules for line in _bad_records(one, "were", "got"))
     if report.error is not None:
         parts.append(_error_block(report.error))
     parts.extend(_warnings(report.warnings))
     return Group(*parts)
+
+
+def _costs(one: ModuleReport) -> Iterable[Text]:
+    """Set what the plan predicted beside what was measured."""
+    before, after = one.predicted, one.measured
+    if before is None or after is None:
+        return
+    pairs = [("pause", ms(before.pause_s), ms(after.pause_s))]
+    if one.mode != "eager":
+        pairs.append(("window", ms(before.window_s), ms(after.window_s)))
+        pairs.append(("memory", size_of(before.memory_bytes), size_of(after.memory_bytes)))
+    told = ", ".join(f"{name} {was} predicted, {came} measured" for name, was, came in pairs)
+    yield Text(f"  state of {one.name} ({one.mode}): {told}", style="dim")
 
 
 def _bad_records(one: ModuleReport | ModulePlan, were: str, got: str) -> Iterable[Text]:
@@ -174,6 +188,11 @@ def _planned_module(module: ModulePlan) -> RenderableType:
     size = f"{module.records:,} records, {size_of(module.state_bytes)}"
     table.add_row("state", f"{size}, {module.mode}")
     table.add_row("pause", f"about {ms(module.predicted_pause_s)}")
+    if (cost := module.predicted) is not None and module.mode != "eager":
+        figures = f"about {ms(cost.window_s)}, {size_of(cost.memory_bytes)} more memory"
+        table.add_row("window", figures)
+    if module.notes:
+        table.add_row("note", "\n".join(module.notes))
     if not module.downgrade:
         table.add_row("rollback", Text("after commit loses what was written since", style="yellow"))
     return Group(head, Padding(table, (0, 0, 0, 2)))

@@ -9,6 +9,7 @@ from math import inf
 
 from replank.code.generation import Generation
 from replank.coordinator.contracts import judge_contracts
+from replank.coordinator.plan import refuse_over_limits
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
@@ -69,6 +70,7 @@ class Candidates:
                 parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
+        refuse_over_limits(tx, self.workshop.config)
         self._wire_for_rehearsal(tx)
 
     async def prepare_return(self, tx: Transaction, probation: WayBack) -> None:

@@ -181,7 +181,7 @@ class ReloadCoordinator:
             for one in tx.each():
                 one.state.align()
         tx.digests = _joined(one.state.digests() for one in tx.each())
-        refuse_long_pause(tx, self.config.reload.max_pause_s)
+        refuse_long_pause(tx, self.config.reload)
         return ""
 
     async def _verify_in_window(self, tx: Transaction) -> str:

@@ -83,6 +83,7 @@ class Participant:
         """Return what happened to this module."""
         old, new = self.old, self.candidate
         bad = self.transfer.bad_records() if self.transfer else []
+        meter = self.transfer.meter if self.transfer else None
         return ModuleReport(
             name=self.name,
             version_from=old.definition.label,
@@ -95,6 +96,8 @@ class Participant:
             schema_to=new.definition.schema.version if new else 0,
             records_migrated=self.transfer.records if self.transfer else 0,
             mode=self.transfer.mode if self.transfer else "eager",
+            predicted=meter.predicted if meter else None,
+            measured=meter.measured if meter else None,
             quarantined=sum(not one.filled for one in bad),
             defaulted=sum(bool(one.filled) for one in bad),
             bad_records=tuple(one.report() for one in bad[:REPORTED]),

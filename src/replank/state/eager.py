@@ -13,6 +13,7 @@ from replank.state.bad_records import BadRecord, BadRecords
 from replank.state.holder import Holder
 from replank.state.items import Interpreted
 from replank.state.limits import StateLimits
+from replank.state.meter import Meter, metered
 from replank.state.snapshot import Snapshot, restore, take
 from replank.state.whole import Way, WholeState
 from replank.traffic.drain import Drained
@@ -112,6 +113,7 @@ class EagerTransfer:
         bad: BadRecords | None = None,
     ) -> None:
         self.module = module
+        self.meter: Meter | None = None
         self.bad = bad or BadRecords(module, StateLimits())
         self.records = 0
         self.predicted_pause_s = 0.0
@@ -149,10 +151,12 @@ class EagerTransfer:
         """Return the records that did not migrate."""
         return self.bad.all()
 
+    @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Freeze the old state into a class-free copy."""
         self._take(rehearsed=drained is None)
 
+    @metered
     async def migrate(self, drained: Drained | None) -> None:
         """Upgrade the copy, and build from it the values of the candidate's types."""
         if drained is None:
@@ -160,6 +164,7 @@ class EagerTransfer:
             self._source_digest = digest(self._snapshot.tree)
         self._upgrade(rehearsed=drained is None)
 
+    @metered
     async def restore(self, drained: Drained | None) -> None:
         """Assign the built values; carried objects are handed over only when the old is quiet."""
         self._assign(rehearsed=drained is None)
@@ -200,6 +205,8 @@ class EagerTransfer:
         assert self._snapshot is not None, "nothing was copied"
         with _Cost(self, rehearsed=rehearsed):
             self._values = self._whole.migrated(self._snapshot.tree)
+        if rehearsed:  # in the pause only what was written since is checked for its way back
+            self.predicted_pause_s -= self._whole.checking_s
 
     def _built(self, tree: dict[str, Any]) -> dict[str, Any]:
         new = self._new.definition

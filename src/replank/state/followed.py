@@ -16,6 +16,7 @@ from replank.state.eager import Down, EagerTransfer
 from replank.state.follower import Follower, Residue
 from replank.state.holder import Holder, Without
 from replank.state.limits import StateLimits
+from replank.state.meter import Meter, metered
 from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer
 from replank.state.windowed import WindowedTransfer
@@ -46,6 +47,7 @@ class FollowedTransfer:
         limits: StateLimits,
     ) -> None:
         self._window = window
+        self.meter: Meter | None = None
         self._slices = Slices(limits.slice_s)
         self._small = EagerTransfer(
             module,
@@ -83,6 +85,7 @@ class FollowedTransfer:
         """Return the records that did not go down; those that had not come up are back."""
         return [one for one in self._window.bad.all() if one.down]
 
+    @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Follow what was written; in the pause, the rest of it."""
         for follower in self._followers().values():
@@ -92,10 +95,12 @@ class FollowedTransfer:
                 follower.drain()
         await self._small.snapshot(drained)
 
+    @metered
     async def migrate(self, drained: Drained | None) -> None:
         """Take the small rest down."""
         await self._small.migrate(drained)
 
+    @metered
     async def restore(self, drained: Drained | None) -> None:
         """Give the old generation its small state; its tables are its own still."""
         if drained is not None:

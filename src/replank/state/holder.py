@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from replank.definition import Definition
 from replank.state.bad_records import BadRecord
+from replank.state.meter import Meter
 from replank.state.names import Namespace
 from replank.table import Table
 from replank.traffic.drain import Drained
@@ -36,6 +37,7 @@ class Transfer(Protocol):
     """
 
     mode: str
+    meter: Meter | None
 
     @property
     def records(self) -> int:

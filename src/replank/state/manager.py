@@ -11,9 +11,11 @@ from replank.migration.engine import Residue as SmallResidue
 from replank.state.bad_records import BadRecords
 from replank.state.eager import Down, EagerTransfer, Up
 from replank.state.followed import FollowedTransfer
+from replank.state.forecast import forecast
 from replank.state.holder import Holder, Transfer
 from replank.state.items import all_interpreted
 from replank.state.limits import Mode, StateLimits
+from replank.state.meter import Meter
 from replank.state.residue import Residue as TableResidue
 from replank.state.routes import TableRoute, table_routes
 from replank.state.tree import Trees
@@ -63,10 +65,15 @@ def make_transfer(
         migration, Trees(old.definition.hints, old.own), Trees(new.definition.hints, new.own)
     )
     routes = table_routes(old, new, migration)
+    transfer: EagerTransfer | WindowedTransfer
     if _windowed(module, old, routes, limits):
         tables = parked.tables if parked else {}
-        return WindowedTransfer(module, old, new, up, routes, limits, grace, tables, items, bad)
-    return EagerTransfer(module, old, new, up, items, bad)
+        transfer = WindowedTransfer(module, old, new, up, routes, limits, grace, tables, items, bad)
+    else:
+        routes = ()
+        transfer = EagerTransfer(module, old, new, up, items, bad)
+    transfer.meter = Meter(forecast(old, routes, items), lambda: transfer.predicted_pause_s)
+    return transfer
 
 
 def make_return(

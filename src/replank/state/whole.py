@@ -7,6 +7,7 @@ rehearsal and has not changed since is not checked again while calls wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any, Protocol
 
 from replank.errors import MigrationError, ReplankError, TooManyBadRecords
@@ -58,6 +59,8 @@ class WholeState:
         self._bad = bad
         self._tables: dict[str, BadTable] = {}
         self._checked: Tree = {}
+        self.checking_s = 0.0
+        """What the check of the way back took the last time, in seconds."""
         self._sound: dict[str, dict[Any, Any]] = {}
         """Records that migrate, by field and key; kept only when others do not."""
 
@@ -68,6 +71,7 @@ class WholeState:
             MigrationError: A step failed, or a value does not fit; naming the record when it is
                 one record's fault.
         """
+        self.checking_s = 0.0
         self._start_anew()
         try:
             if self._sound:  # the rehearsal has met bad ones: they are here still
@@ -88,7 +92,9 @@ class WholeState:
         self, tree: Tree, mended: Mapping[str, dict[Any, Any]], complete: Tree
     ) -> dict[str, Any]:
         new = _upgraded(self._way, tree, self._module)
+        begin = perf_counter()
         self._check_back(tree)
+        self.checking_s += perf_counter() - begin
         for field, records in mended.items():
             name = self._items[field].fields[1]
             made = {**new[name], **records}

@@ -26,6 +26,7 @@ from replank.state.eager import EagerTransfer, Up
 from replank.state.holder import Holder, Without
 from replank.state.items import Interpreted
 from replank.state.limits import StateLimits
+from replank.state.meter import Meter, metered
 from replank.state.mirror import CopyOutcome, Family
 from replank.state.rehearsed import RehearsedTable
 from replank.state.residue import Residue
@@ -72,6 +73,7 @@ class WindowedTransfer:
         bad: BadRecords,
     ) -> None:
         self.bad = bad
+        self.meter: Meter | None = None
         self.module = module
         self.routes = routes
         self.up = up
@@ -128,6 +130,7 @@ class WindowedTransfer:
         """Return the records that did not migrate."""
         return self.bad.all()
 
+    @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Open the window and copy; in the pause copy what was written last."""
         if drained is not None:
@@ -142,10 +145,12 @@ class WindowedTransfer:
                 self._decide(name, transfer, await transfer.copy(self._slices, self._grace))
         await self._small.snapshot(drained)
 
+    @metered
     async def migrate(self, drained: Drained | None) -> None:
         """Upgrade the small rest; records were upgraded as they were copied."""
         await self._small.migrate(drained)
 
+    @metered
     async def restore(self, drained: Drained | None) -> None:
         """Show the candidate its copy; in the pause, give it the tables themselves."""
         await self._small.restore(drained)
@@ -163,6 +168,7 @@ class WindowedTransfer:
             transfer.mirror.drain()
         self._small.align()
 
+    @metered
     async def approach(self) -> None:
         """Copy what was written since, until little is left for the pause."""
         for name, transfer in self._transfers.items():
