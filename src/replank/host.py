@@ -43,7 +43,10 @@ from replank.module import Runtime
 from replank.report import Plan, ReloadReport
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
-from replank.state.quarantine import FOLDER, Quarantine
+from replank.state.parking import FOLDER as PARKED
+from replank.state.parking import ParkedStore
+from replank.state.quarantine import FOLDER as QUARANTINE
+from replank.state.quarantine import Quarantine
 from replank.threads import in_thread
 from replank.traffic.handle import Handle, check_arguments
 from replank.traffic.messages import Message
@@ -107,7 +110,8 @@ class Host(ExchangesState, KeepsQuarantine):
             config=self.config.reload,
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
-            quarantine=Quarantine(self.data_dir / FOLDER),
+            quarantine=Quarantine(self.data_dir / QUARANTINE),
+            parked=ParkedStore(self.data_dir / PARKED),
         )
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config

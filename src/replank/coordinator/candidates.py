@@ -68,6 +68,7 @@ class Candidates:
                 limits=self._limits(tx, one),
                 grace=one.old.lane.grace,
                 parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
+                going_back=tx.goes_back(one),
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
         refuse_over_limits(tx, self.workshop.config)

@@ -15,11 +15,11 @@ from replank.config import Config
 from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
 from replank.coordinator.endings import guarded, is_committed, settled
+from replank.coordinator.left_over import keep_left_over
 from replank.coordinator.phases import SPECS, Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop, brisk_switching
 from replank.coordinator.probation import Probation
-from replank.coordinator.quarantine import keep_bad_records
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
@@ -28,7 +28,6 @@ from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, Reloa
 from replank.journal.journal import Journal
 from replank.report import ErrorReport, Outcome, Phase, Plan, ReloadReport
 from replank.state.collector import CollectorGuard
-from replank.state.manager import parked_by
 from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
 
@@ -253,7 +252,7 @@ class ReloadCoordinator:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
-            await keep_bad_records(tx, self.workshop.quarantine)
+            await keep_left_over(tx, self.workshop)
             _release_moments(tx)
         for one in tx.each():
             one.slot.persistence.committed()
@@ -325,9 +324,6 @@ class ReloadCoordinator:
         probation = Probation(tx, seconds, self.retirement.retire, self.candidates.stop, self.bus)
         for one in tx.each():
             one.slot.probation = probation
-            if tx.back is not None:
-                fingerprint = one.old.definition.schema.fingerprint
-                one.slot.parked[fingerprint] = parked_by(one.state)
 
     async def _end_probations(self, tx: Transaction) -> None:
         """Let go of what the last reloads of these modules have kept; a rollback takes it over."""

@@ -175,6 +175,8 @@ class StateExchange:
             await slot.probation.end()
             slot.probation = None
         slot.parked.clear()
+        parked, schema = self.coordinator.workshop.parked, generation.definition.schema
+        await in_thread(parked.write, name, schema, {})
         warnings: tuple[str, ...] = ()
         try:
             await slot.persistence.save("import")

@@ -24,6 +24,7 @@ from replank.definition import Definition
 from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
+from replank.state.parking import ParkedStore
 from replank.state.quarantine import Quarantine
 from replank.threads import in_thread
 from replank.traffic.calls import chain_var
@@ -47,6 +48,8 @@ class Workshop:
     next_generation: Callable[[str], int]
     quarantine: Quarantine
     """Keeps the records that did not migrate."""
+    parked: ParkedStore
+    """Keeps what an older version has no room for."""
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
         """Return the immutable version to load: from the store, or stored now from its source.

@@ -1,4 +1,4 @@
-"""Keep what a reload leaves behind, and let an operator take it back."""
+"""Let an operator see the records that did not migrate, and take them back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from replank.coordinator.slot import Routes
-from replank.coordinator.transaction import Transaction
 from replank.plain import show
 from replank.report import ReadmissionReport
 from replank.state.quarantine import Batch, Quarantine, Quarantined, listed
@@ -18,37 +17,6 @@ from replank.threads import in_thread
 
 Exclusively = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Does something with a module while no reload of it runs."""
-
-
-async def keep_bad_records(tx: Transaction, quarantine: Quarantine) -> None:
-    """Put on the disk what a committed transaction leaves behind; calls go on meanwhile.
-
-    No state is saved before this has returned: a record is in a snapshot or here.
-
-    Args:
-        tx: The transaction.
-        quarantine: Where to put it.
-    """
-    for one in tx.each():
-        try:
-            if tx.back is not None:  # what had not come up serves again
-                before = tx.back.participants[one.name].quarantined
-                if before:
-                    await in_thread(quarantine.remove, before)
-            if records := one.state.bad_records():
-                one.quarantined = await in_thread(
-                    quarantine.keep,
-                    one.name,
-                    tx.id,
-                    one.old.definition.label,
-                    one.old.definition.schema,
-                    records,
-                )
-        except Exception as error:
-            tx.warnings.append(
-                f"records of {one.name} that were set aside are not on the disk: "
-                f"{type(error).__name__}: {error}"
-            )
 
 
 class KeepsQuarantine:
@@ -168,4 +136,4 @@ def _chosen(batch: Batch, keys: Collection[str]) -> Batch:
     return msgspec.structs.replace(batch, records=chosen)
 
 
-__all__ = ["KeepsQuarantine", "Readmission", "keep_bad_records"]
+__all__ = ["KeepsQuarantine", "Readmission"]

@@ -13,7 +13,7 @@ from replank.errors import UnknownModule
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
 from replank.state.format import Snapshot
-from replank.state.manager import Parked
+from replank.state.parking import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle

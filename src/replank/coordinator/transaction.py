@@ -156,6 +156,13 @@ class Transaction:
         """Return the participants in order of their names."""
         return [self.participants[name] for name in self.names]
 
+    def goes_back(self, one: Participant) -> bool:
+        """Whether a module goes to an older version, which may lack what the newer one has."""
+        old, new = one.old.definition.schema, one.new.definition.schema
+        if old.fingerprint == new.fingerprint:
+            return False
+        return self.reason == "rollback" or new.version < old.version
+
     async def run(
         self,
         phase: Phase,

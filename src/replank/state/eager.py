@@ -6,14 +6,18 @@ from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
+from replank.hints import read_form
 from replank.migration.conversions import Apply
 from replank.migration.engine import Migration, Residue
-from replank.plain import digest
+from replank.plain import TYPE_KEY, digest
 from replank.state.bad_records import BadRecord, BadRecords
 from replank.state.holder import Holder
 from replank.state.items import Interpreted
 from replank.state.limits import StateLimits
 from replank.state.meter import Meter, metered
+from replank.state.parking import Parked, path_back_of, path_of
+from replank.state.residue import Residue as TableResidue
+from replank.state.routes import TableRoute
 from replank.state.snapshot import Snapshot, restore, take
 from replank.state.whole import Way, WholeState
 from replank.traffic.drain import Drained
@@ -63,14 +67,14 @@ class Down:
     reversible = True
 
     def __init__(self, up: Up, set_aside: Iterable[BadRecord] = ()) -> None:
-        self._up = up
+        self.up = up
         self._set_aside = tuple(set_aside)
         self.residue = Residue()
         """What only the new version knows: for its return."""
 
     def upgrade(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Return the old state."""
-        old, self.residue = self._up.migration.downgrade_and_park(tree, _again(self._up.residue))
+        old, self.residue = self.up.migration.downgrade_and_park(tree, _again(self.up.residue))
         for one in self._set_aside:
             if one.table in old:
                 old[one.table].setdefault(one.key, one.value)
@@ -99,6 +103,7 @@ class EagerTransfer:
         migration: The way between their schemas.
         items: By field, the way of the items that can be taken one by one.
         bad: Decides about records that do not migrate; without it the first one raises.
+        parked: By the candidate's field, what an earlier return had no room for in its tables.
     """
 
     mode = "eager"
@@ -111,8 +116,12 @@ class EagerTransfer:
         migration: Way,
         items: Mapping[str, Interpreted] | None = None,
         bad: BadRecords | None = None,
+        parked: Mapping[str, TableResidue] | None = None,
     ) -> None:
         self.module = module
+        self._parked = parked or {}
+        self.routes: tuple[TableRoute, ...] = ()
+        """On a way back: the tables whose records are parked one by one."""
         self.meter: Meter | None = None
         self.bad = bad or BadRecords(module, StateLimits())
         self.records = 0
@@ -132,15 +141,18 @@ class EagerTransfer:
         return self._migration
 
     @property
-    def parked_small(self) -> Residue:
-        """What this way back had no room for."""
-        assert isinstance(self._migration, Down), "this is no way back"
-        return self._migration.residue
+    def parked(self) -> Parked:
+        """What this way back had no room for, as the way up knows it."""
+        way = self._migration
+        if isinstance(way, Down):
+            return Parked(way.residue, {}, path_of(way.up.migration))
+        assert isinstance(way, Up), "there are two kinds of ways"
+        return Parked(way.residue.turned(), {}, path_back_of(way.migration))
 
-    @property
-    def parked_tables(self) -> dict[str, Any]:
-        """Nothing: there are no large tables."""
-        return {}
+    def left(self, field: str) -> Mapping[Any, Any]:
+        """Return a table as it was left, without classes."""
+        node = self._snapshot.tree.get(field) if self._snapshot else None
+        return node if isinstance(node, dict) and TYPE_KEY not in node else {}
 
     @property
     def followed(self) -> bool:
@@ -210,7 +222,11 @@ class EagerTransfer:
 
     def _built(self, tree: dict[str, Any]) -> dict[str, Any]:
         new = self._new.definition
-        return restore(tree, new.schema, hints=new.hints, own=self._new.own)
+        values = restore(tree, new.schema, hints=new.hints, own=self._new.own)
+        for name, residue in self._parked.items():
+            if isinstance(values.get(name), dict):
+                residue.merge_into(values[name], read_form(new.hints[name]).args[-1])
+        return values
 
     def _assign(self, *, rehearsed: bool) -> None:
         with _Cost(self, rehearsed=rehearsed):

@@ -8,15 +8,16 @@ settle()          calls enter again: the old records are brought to their places
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
-from replank.migration.engine import Residue as SmallResidue
 from replank.state.bad_records import BadRecord
 from replank.state.eager import Down, EagerTransfer
-from replank.state.follower import Follower, Residue
+from replank.state.follower import Follower
 from replank.state.holder import Holder, Without
 from replank.state.limits import StateLimits
 from replank.state.meter import Meter, metered
+from replank.state.parking import Parked
 from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer
 from replank.state.windowed import WindowedTransfer
@@ -67,14 +68,10 @@ class FollowedTransfer:
         return self._small.predicted_pause_s
 
     @property
-    def parked_small(self) -> SmallResidue:
-        """What the small state had no room for."""
-        return self._small.parked_small
-
-    @property
-    def parked_tables(self) -> dict[str, Residue]:
-        """What each table had no room for, by the candidate's field."""
-        return {name: one.residue for name, one in self._window.transfers.items()}
+    def parked(self) -> Parked:
+        """What the small state and the tables had no room for."""
+        tables = {name: one.residue for name, one in self._window.transfers.items()}
+        return dataclasses.replace(self._small.parked, tables=tables)
 
     @property
     def followed(self) -> bool:

@@ -62,7 +62,7 @@ class Family:
         return self._back
 
 
-def ignore(_: Any) -> None:
+def _ignore(_: Any) -> None:
     """Do nothing."""
 
 
@@ -87,8 +87,8 @@ class Mirror:
         target: list[dict[Any, Any]],
         *,
         family: Family | None = None,
-        dropped: Callable[[Any], None] = ignore,
-        rewritten: Callable[[Any], None] = ignore,
+        dropped: Callable[[Any], None] = _ignore,
+        rewritten: Callable[[Any], None] = _ignore,
     ) -> None:
         self.layers = layers
         self.look = look

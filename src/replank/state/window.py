@@ -23,7 +23,7 @@ from replank.state.collector import release_in_slices
 from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify
 from replank.state.layers import MISSING, Layers, Steps, shards
-from replank.state.mirror import Copy, CopyOutcome, Family, Mirror, ignore
+from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
 from replank.state.switch import Switch
 from replank.state.tables import CopyingTable
 from replank.state.watching import Sink
@@ -65,6 +65,7 @@ class Window:
         family: Windows among which objects keep their identity: those of one module.
         limit: Marks that may be left for the pause in any case.
         pause_s: What the marks that are left may take in the pause, in seconds.
+        parking: Where to park what the new version has no room for: it is an older one.
         bad: Decides about records that do not migrate; without it the first one raises.
         bad_down: The same for the follower.
     """
@@ -81,6 +82,7 @@ class Window:
         family: Family | None = None,
         limit: int = LIMIT,
         pause_s: float = PAUSE_S,
+        parking: Residue | None = None,
         bad: BadTable | None = None,
         bad_down: BadTable | None = None,
     ) -> None:
@@ -98,6 +100,7 @@ class Window:
         self._family = family
         self._limit = limit
         self._pause_s = pause_s
+        self.parking = None if downgrade is None else parking
         self._bad = bad
         self._bad_down = bad_down
         self._made: set[type] = set()
@@ -127,7 +130,7 @@ class Window:
             self._convert,
             shards(),
             family=self._family,
-            dropped=ignore if self._bad is None else self._bad.forget,
+            dropped=self._forget,
         )
         if self._bad is not None:
             self._bad.left_out = self.mirror.absent
@@ -308,7 +311,15 @@ class Window:
         if self._merging:
             new = self.residue.merge(key, new)
         self._made.add(type(new))
+        if self.parking is not None and self._downgrade is not None:
+            self.parking.park(key, old, self._downgrade(new, None))
         return new
+
+    def _forget(self, key: Any) -> None:
+        if self._bad:
+            self._bad.forget(key)
+        if self.parking is not None:
+            self.parking.forget(key)
 
     def _prepare_follower(self) -> None:
         """Do what the follower needs before the pause: looking at classes takes a while."""

@@ -16,6 +16,7 @@ In the order of time:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from replank.state.items import Interpreted
 from replank.state.limits import StateLimits
 from replank.state.meter import Meter, metered
 from replank.state.mirror import CopyOutcome, Family
+from replank.state.parking import Parked
 from replank.state.rehearsed import RehearsedTable
 from replank.state.residue import Residue
 from replank.state.routes import TableRoute
@@ -55,6 +57,7 @@ class WindowedTransfer:
             for.
         items: The way of the items of the small state's dicts.
         bad: Decides about records that do not migrate.
+        going_back: Whether the candidate is an older version: what it has no room for is parked.
     """
 
     mode = "windowed"
@@ -71,6 +74,8 @@ class WindowedTransfer:
         parked: Mapping[str, Residue],
         items: Mapping[str, Interpreted],
         bad: BadRecords,
+        *,
+        going_back: bool = False,
     ) -> None:
         self.bad = bad
         self.meter: Meter | None = None
@@ -106,6 +111,7 @@ class WindowedTransfer:
                 residue=parked.get(route.new_field),
                 family=family,
                 pause_s=limits.pause_max_s / 4,
+                parking=Residue() if going_back else None,
                 bad=bad.table(route.way),
                 bad_down=None if route.downgrade is None else bad.table(route.way, down=True),
             )
@@ -120,6 +126,16 @@ class WindowedTransfer:
         """What the pause would take now, in seconds, by what was measured in the window."""
         waiting = sum(one.statistics().predicted_pause_s for one in self._transfers.values())
         return self._small.predicted_pause_s + waiting
+
+    @property
+    def parked(self) -> Parked:
+        """What this way back had no room for, by the fields of the version that was left."""
+        tables = {}
+        for route in self.routes:
+            parking = self._transfers[route.new_field].parking
+            if parking is not None:
+                tables[route.old_field] = parking
+        return dataclasses.replace(self._small.parked, tables=tables)
 
     @property
     def followed(self) -> bool:
