@@ -88,14 +88,14 @@ class Candidates:
     def chain(self, tx: Transaction) -> Iterator[None]:
         """Let candidates call one another, and nobody else, while their gates are closed."""
         first, *others = (one.new.lane for one in tx.each())
-        chain = Chain(first, "reload")
+        chain = Chain.of(first, "reload")
         for lane in others:
             chain.touch(lane)
         chain.begin()
         try:
             yield
         finally:
-            chain.end()
+            chain.leave()
 
     async def start(self, tx: Transaction, one: Participant) -> None:
         """Let the candidate spawn tasks and run its `on_start`; the old tasks are held.

@@ -273,7 +273,7 @@ class Gate:
             chain.touch(self.lane)
             waiting.released.set_result(None)
         else:
-            waiting.released.set_result(Chain(self.lane, waiting.call))
+            waiting.released.set_result(Chain.of(self.lane, waiting.call))
 
     def entry(self, call: str) -> Callable[..., Any]:
         """Return what a handle calls in the generation that serves, or raise UnknownCall."""
