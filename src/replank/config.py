@@ -16,30 +16,21 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from replank.config_http import HttpConfig, TelemetryConfig
+from replank.config_kinds import GIB, ByteCount, Count, Seconds, Section
 from replank.errors import ConfigError
 from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
 
-MIB: Final = 1024 * 1024
-GIB: Final = 1024 * MIB
-
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
 StateMode = Literal["auto", "eager", "windowed"]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-ByteCount = Annotated[int, msgspec.Meta(ge=1)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the configuration: frozen, so that what was checked stays checked."""
-
-
-class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One module: `[modules.NAME]`, or `NAME = "path"` under `[modules]`."""
 
     source: Annotated[str, msgspec.Meta(min_length=1)]
@@ -64,7 +55,7 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
 
 
-class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The deadline of each phase and the limits of the probe: `[reload]`."""
 
     prepare_timeout_s: Seconds = 30.0
@@ -101,30 +92,7 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Bytes of address space that the child may add for the candidate."""
 
 
-class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Module calls and control over HTTP: `[http]`."""
-
-    enabled: bool = True
-    """Whether to listen on TCP at all; the Unix socket is always there."""
-    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
-    """Address to listen on; beyond loopback every request needs the token."""
-    port: Port = 8321
-    """TCP port; 0 takes any free one."""
-    allowed_hosts: tuple[str, ...] = ()
-    """More names that a request's Host header may carry, without port."""
-    max_body_bytes: ByteCount = MIB
-    """Bytes of one request's body; a longer one is answered 413."""
-    max_connections: Count = 1_000
-    """Connections that may be open at once; requests on one more are answered 503."""
-    keep_alive_s: Annotated[int, msgspec.Meta(ge=1)] = 75
-    """Whole seconds that an idle connection stays open."""
-    stop_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """Whole seconds that open connections get to end when the host stops."""
-    max_stream_events: Count = 10_000
-    """Events of one reload kept for a slow reader; the oldest are left out beyond that."""
-
-
-class StorageConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept in the data directory and how long its locks may block: `[storage]`."""
 
     busy_timeout_s: Seconds = 5.0
@@ -135,17 +103,18 @@ class StorageConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Reloads kept in the journal's history; older ones are removed at start."""
 
 
-class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `replank.toml`."""
 
     data_dir: Annotated[str, msgspec.Meta(min_length=1)] = DATA_DIR
     """Folder of the journal, the stored versions and the snapshots."""
     stop_timeout_s: Seconds = 10.0
     """Seconds that calls in flight and queued messages get when the host stops."""
-    modules: dict[str, ModuleConfig] = {}
+    modules: dict[str, ModuleConfig] = msgspec.field(default_factory=dict)
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
+    telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
 
     def drain_timeout_s(self, module: str) -> float:
         """Return the drain deadline of a module, in seconds.
@@ -271,6 +240,7 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
     "http": HttpConfig,
     "storage": StorageConfig,
+    "telemetry": TelemetryConfig,
 }
 
 
@@ -372,6 +342,7 @@ __all__ = [
     "PersistPolicy",
     "ReloadConfig",
     "StorageConfig",
+    "TelemetryConfig",
     "config_for_files",
     "load_config",
     "parse_config",

@@ -33,6 +33,7 @@ from replank.instrumentation.events import (
     PhaseEvent,
     PhaseStarted,
 )
+from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
@@ -80,6 +81,8 @@ class Host(ExchangesState):
             )
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
+        self.recent = RecentEvents(self.config.telemetry.events_kept)
+        self.bus.subscribe(self.recent.note)
         self._routes = Routes()
         self._started_at = ""
         self._lock = DataDirLock(self.data_dir)

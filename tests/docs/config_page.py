@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from replank import config
+from replank import config, config_http
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "config.md"
@@ -48,9 +48,9 @@ def sections() -> dict[str, type[msgspec.Struct]]:
 
 def descriptions() -> dict[tuple[str, str], str]:
     """Return the text under each field, by class and field."""
-    tree = ast.parse(Path(config.__file__).read_text("utf-8"))
+    files = [Path(one.__file__) for one in (config, config_http)]
     found = {}
-    for node in tree.body:
+    for node in (node for file in files for node in ast.parse(file.read_text("utf-8")).body):
         if isinstance(node, ast.ClassDef):
             for one, after in zip(node.body, node.body[1:], strict=False):
                 if (

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from replank.cli.diff import diff
+from replank.cli.events import events
 from replank.cli.migrations import migrations
 from replank.cli.options import (
     PATH,
@@ -262,6 +263,7 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
 
 
 app.add_command(diff)
+app.add_command(events)
 app.add_command(migrations)
 app.add_command(state)
 

@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from replank.control import state_routes, wire
+from replank.control.feed import EventFeed
 from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
 from replank.errors import ReplankError
@@ -41,6 +42,7 @@ class ControlRoutes:
         max_body_bytes: The longest body that is taken.
         max_events: Events kept for a slow reader of one reload.
         on_stop: Called when a client asks the host to stop; None refuses that.
+        feed: The events, one for all doors.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class ControlRoutes:
         max_body_bytes: int,
         max_events: int,
         on_stop: Callable[[], None] | None,
+        feed: EventFeed,
     ) -> None:
+        self._feed = feed
         self._host = host
         self._guard = guard
         self._max_body_bytes = max_body_bytes
@@ -63,6 +67,7 @@ class ControlRoutes:
                 self._route("version", "GET", self._version),
                 self._route("status", "GET", self._status),
                 self._route("history", "GET", self._history),
+                self._route("events", "GET", self._events),
                 self._route("plan", "POST", self._plan),
                 self._route("reload", "POST", self._reload),
                 self._route("rollback", "POST", self._rollback),
@@ -113,6 +118,9 @@ class ControlRoutes:
             raise Refused(422, f"limit must be a whole number from 1 to {HISTORY_LIMIT_MAX}")
         module = request.query_params.get("module") or None
         return _json(await self._host.history(limit, module))
+
+    async def _events(self, request: Request) -> Response:
+        return self._feed.answer(request.query_params, request.headers.get("last-event-id"))
 
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)

@@ -21,6 +21,7 @@ import uvicorn
 
 from replank.config import Config, HttpConfig
 from replank.control import calls, locate, routes
+from replank.control.feed import EventFeed
 from replank.control.guard import (
     TOKEN_FILE,
     Guard,
@@ -75,6 +76,11 @@ class ControlServer:
         self._doors: list[_Door] = []
         self._socket_path: Path | None = None
         self.contact: locate.Contact | None = None
+        self._feed = EventFeed(
+            host.recent,
+            heartbeat_s=config.http.heartbeat_s,
+            readers_max=config.http.max_event_readers,
+        )
 
     async def start(self) -> locate.Contact:
         """Open the doors and write the note that clients find the host by.
@@ -123,6 +129,7 @@ class ControlServer:
         if self.contact is not None:
             locate.remove_contact(self._data_dir)
             self.contact = None
+        self._feed.close()
         doors, self._doors = self._doors, []
         await asyncio.gather(*(door.close() for door in doors))
         if self._socket_path is not None:
@@ -156,6 +163,7 @@ class ControlServer:
                 max_body_bytes=http.max_body_bytes,
                 max_events=http.max_stream_events,
                 on_stop=self._on_stop,
+                feed=self._feed,
             ),
         )
         door = _Door(app, protocol, listener, http)

@@ -7,7 +7,7 @@ Every answer is JSON. A reload that is followed live is one JSON object a line: 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -102,6 +102,33 @@ class Failure(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     status: int
     facts: Facts
 
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """To a reader of events that came back: what it has missed is no longer kept."""
+
+    missed: int | None = None
+    """How many; None when the host has been started again since."""
+    do: str = "read the history for the reloads among them: /control/history"
+
+
+class Overtaken(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events that was too slow."""
+
+    missed: int
+    do: str
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events when nothing more will come."""
+
+    reason: str
+
+
+FeedItem = events.AnyEvent | Gap | Overtaken | Closed
+"""What the feed of events can carry."""
+
+EVENT_TYPES: Final = frozenset(kind.__name__ for kind in get_args(events.AnyEvent))
+EVENTS_LAST_MAX: Final = 1_000_000
 
 Line = (
     events.PhaseStarted
@@ -270,13 +297,19 @@ StreamKind = Literal["reload", "rollback"]
 """The control routes that can answer with a stream."""
 
 __all__ = [
+    "EVENTS_LAST_MAX",
+    "EVENT_TYPES",
     "PROTOCOL",
     "CallFailed",
+    "Closed",
     "Facts",
     "Failure",
+    "FeedItem",
+    "Gap",
     "Hello",
     "ImportRequest",
     "Line",
+    "Overtaken",
     "PlanRequest",
     "ReloadRequest",
     "Report",

@@ -6,6 +6,7 @@ import types
 
 from replank.errors import UnknownModule, UsageError
 from replank.instrumentation.events import PhaseEnded, PhaseStarted
+from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus, ModuleStatus
 from replank.reading import read_definition
 from replank.report import (
@@ -159,6 +160,7 @@ class FakeHost:
         self.ledger.total = 0
         self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
         self.messages = []
+        self.recent = RecentEvents(100)
         self.reloads = []
         self.outcome = Outcome.COMMITTED
         self.gate = asyncio.Event()
