@@ -35,6 +35,7 @@ from replank.instrumentation.events import (
 )
 from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus
+from replank.instrumentation.tally import Tally
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
@@ -82,7 +83,9 @@ class Host(ExchangesState):
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
         self.recent = RecentEvents(self.config.telemetry.events_kept)
+        self.tally = Tally()
         self.bus.subscribe(self.recent.note)
+        self.bus.subscribe(self.tally.note)
         self._routes = Routes()
         self._started_at = ""
         self._lock = DataDirLock(self.data_dir)

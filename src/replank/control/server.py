@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 import uvicorn
 
 from replank.config import Config, HttpConfig
-from replank.control import calls, locate, routes
+from replank.control import calls, locate, routes, scrape
 from replank.control.feed import EventFeed
 from replank.control.guard import (
     TOKEN_FILE,
@@ -165,6 +165,7 @@ class ControlServer:
                 on_stop=self._on_stop,
                 feed=self._feed,
             ),
+            scrape.MetricsApp(self._host, guard),
         )
         door = _Door(app, protocol, listener, http)
         self._doors.append(door)
@@ -187,17 +188,25 @@ class ControlServer:
 
 
 class _App:
-    """Send each request to the thin path of calls or to the control routes."""
+    """Send each request to the thin path of calls, to the control routes, or to the metrics."""
 
-    def __init__(self, calls_app: calls.CallsApp, control: routes.ControlRoutes) -> None:
+    def __init__(
+        self,
+        calls_app: calls.CallsApp,
+        control: routes.ControlRoutes,
+        metrics: scrape.MetricsApp,
+    ) -> None:
         self._calls = calls_app
         self._control = control
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(calls.PREFIX):
             await self._calls(scope, receive, send)
         elif scope["path"].startswith(routes.PREFIX):
             await self._control(scope, receive, send)
+        elif scope["path"] == scrape.PATH:
+            await self._metrics(scope, receive, send)
         else:
             await answer_refusal(send, Refused(404, "there is nothing here"))
 
