@@ -328,7 +328,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         for name, module in config.modules.items()
     }
     data_dir = str(base / Path(config.data_dir).expanduser())
-    return msgspec.structs.replace(config, modules=modules, data_dir=data_dir)
+    files = {
+        name: str(base / Path(file).expanduser())
+        for name in ("certfile", "keyfile")
+        if (file := getattr(config.http, name)) is not None
+    }
+    http = msgspec.structs.replace(config.http, **files)
+    return msgspec.structs.replace(config, modules=modules, data_dir=data_dir, http=http)
 
 
 __all__ = [

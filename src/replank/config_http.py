@@ -26,6 +26,16 @@ class HttpConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Connections that may be open at once; requests on one more are answered 503."""
     keep_alive_s: Annotated[int, msgspec.Meta(ge=1)] = 75
     """Whole seconds that an idle connection stays open."""
+    head_timeout_s: Seconds = 10.0
+    """Seconds within which a request's head must have arrived; then 408."""
+    body_timeout_s: Seconds = 30.0
+    """Seconds within which a request's body must have arrived; then 408."""
+    reader_timeout_s: Seconds = 30.0
+    """Seconds that a client may take nothing of its answer; then it is let go."""
+    certfile: str | None = None
+    """PEM file with the certificate and its chain: with it the server speaks TLS only."""
+    keyfile: str | None = None
+    """PEM file with the certificate's private key, when it is not in `certfile`."""
     stop_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 5
     """Whole seconds that open connections get to end when the host stops."""
     max_stream_events: Count = 10_000

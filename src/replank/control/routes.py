@@ -19,6 +19,8 @@ from replank.control import state_routes, wire
 from replank.control.feed import EventFeed
 from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
+from replank.control.openapi import make_document
+from replank.control.operations import HISTORY_LIMIT_MAX, OPERATIONS, PREFIX, Operation
 from replank.errors import ReplankError
 from replank.instrumentation.events import PhaseEvent
 from replank.instrumentation.log import logger
@@ -28,8 +30,6 @@ OnPhase = Callable[[PhaseEvent], None]
 Begin = Callable[[OnPhase | None], Awaitable[Any]]
 Answer = Callable[[Request], Awaitable[Response]]
 
-PREFIX: Final = "/control/"
-HISTORY_LIMIT_MAX: Final = 1_000
 _REFUSED: Final = {400: "bad request", 404: "there is nothing here", 405: "not with this method"}
 
 
@@ -63,24 +63,13 @@ class ControlRoutes:
         self._on_stop = on_stop
         self._following: set[asyncio.Task[Any]] = set()
         self.app = Starlette(
-            routes=[
-                self._route("version", "GET", self._version),
-                self._route("status", "GET", self._status),
-                self._route("history", "GET", self._history),
-                self._route("events", "GET", self._events),
-                self._route("plan", "POST", self._plan),
-                self._route("reload", "POST", self._reload),
-                self._route("rollback", "POST", self._rollback),
-                self._route("stop", "POST", self._stop),
-                self._route("state", "GET", self._describe_state),
-                self._route("state/export", "POST", self._export_state),
-                self._route("state/sample", "POST", self._sample_state),
-                self._route("state/import", "POST", self._import_state),
-            ],
+            routes=[self._route(one) for one in OPERATIONS],
             exception_handlers={404: self._no_route, 405: self._no_route},
         )
 
-    def _route(self, name: str, method: str, answer: Answer) -> Route:
+    def _route(self, one: Operation) -> Route:
+        answer: Answer = getattr(self, f"_{one.handler}")
+
         async def guarded(request: Request) -> Response:
             try:
                 return await answer(request)
@@ -91,7 +80,7 @@ class ControlRoutes:
             except Exception as error:
                 return self._failed(error)
 
-        return Route(PREFIX + name, guarded, methods=[method])
+        return Route(PREFIX + one.path, guarded, methods=[one.method])
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, once its sender has been admitted."""
@@ -107,6 +96,9 @@ class ControlRoutes:
 
     async def _version(self, _request: Request) -> Response:
         return _json(wire.Hello(protocol=wire.PROTOCOL, version=own_version(), pid=os.getpid()))
+
+    async def _openapi(self, _request: Request) -> Response:
+        return _json(make_document(own_version()))
 
     async def _status(self, _request: Request) -> Response:
         return _json(self._host.status())

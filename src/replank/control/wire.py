@@ -86,7 +86,7 @@ class ImportRequest(
     module: str
     path: str | None = None
     """A file of the host's machine; over the Unix socket only."""
-    document: msgspec.Raw = msgspec.Raw()
+    document: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """What an export answered."""
 
 
@@ -149,6 +149,8 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.SelfReload, 409),
     (errors.UsageError, 400),
     (errors.TrafficError, 503),
+    (errors.PhaseTimeout, 503),  # calls in flight did not end in time: try again
+    (errors.ModuleError, 422),  # what was sent does not fit the module
 )
 
 
