@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -49,6 +49,10 @@ class HttpConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class TelemetryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is told about the host: `[telemetry]`."""
 
+    traces: bool = False
+    """Whether reloads are OpenTelemetry spans; needs `pip install 'replank[otel]'`."""
+    log: Literal["text", "json"] = "text"
+    """How `replank run` writes its log: lines for people, or one JSON object a line."""
     events_kept: Count = 1_000
     """Events kept in memory for readers that come late or read slowly."""
 

@@ -61,6 +61,7 @@ class Folder:
             rest, log = process.communicate(timeout=50)
             assert process.returncode == 0, log
             assert rest == ""
+            self.log = log
             assert "Traceback" not in log
         finally:
             process.kill()
@@ -95,6 +96,33 @@ def test_a_host_is_run_reloaded_stopped_and_started_again_with_its_state(folder)
         assert started["differing"] == ["ledger"]
         assert started["modules"][0]["label"] == "2.0"
         assert folder.replank("call", "ledger", "deposit", "ada", "5").stdout == "10\n"
+
+
+def test_what_init_writes_runs_at_once_and_does_what_it_says(tmp_path):
+    folder = Folder(tmp_path)
+    assert folder.replank("init", "--force").returncode == 0
+    toml = tmp_path / "replank.toml"
+    text = (
+        toml.read_text()
+        .replace("port = 8321", "port = 0")
+        .replace('# log = "text"', 'log = "json"')
+    )
+    toml.write_text(text)
+    folder.source = tmp_path / "counter.py"
+    with folder.host() as started:
+        assert folder.replank("call", "counter", "increment").stdout == "1\n"
+        folder.edit("by: int = 1", "by: int = 10")
+        folder.edit('"1.0"', '"1.1"')
+        assert folder.replank("reload", "counter").returncode == 0
+        assert folder.replank("call", "counter", "increment").stdout == "11\n"
+        found = json.loads(folder.replank("events", "--type", "ReloadEnded", "--json").stdout)
+        assert found["events"][0]["report"]["outcome"] == "committed"
+        doctor = folder.replank("doctor", "--json")
+        assert doctor.returncode == 0, doctor.stdout
+        [host] = [one for one in json.loads(doctor.stdout)["findings"] if one["what"] == "host"]
+        assert f"pid {started['pid']} answers" in host["found"]
+        assert "counter" in folder.replank("top", "--once").stdout
+    assert folder.log.count('"type":"ReloadEnded"') == 1
 
 
 def test_a_host_is_stopped_by_a_command(folder):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from replank.cli.begin import completion, doctor, init
 from replank.cli.diff import diff
 from replank.cli.events import events
 from replank.cli.migrations import migrations
@@ -24,13 +25,16 @@ from replank.cli.options import (
     allow_option,
     call_arguments,
     client_of,
+    complete_modules,
     host_options,
     json_option,
+    name_argument,
     print_json,
     show,
     target_arguments,
 )
 from replank.cli.state import state
+from replank.cli.top import top
 
 if TYPE_CHECKING:
     from replank.report import ReloadReport
@@ -118,7 +122,7 @@ def reload(
 
 
 @app.command()
-@click.argument("name")
+@name_argument
 @host_options
 def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Go back to the version before, keeping what was written since."""
@@ -226,7 +230,7 @@ def send(
 
 @app.command()
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="How many.")
-@click.option("--module", help="Only reloads of this module.")
+@click.option("--module", help="Only reloads of this module.", shell_complete=complete_modules)
 @host_options
 def history(
     limit: int, module: str | None, data_dir: Path | None, config: Path | None, *, as_json: bool
@@ -262,10 +266,14 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
             click.echo("stopping")
 
 
+app.add_command(completion)
 app.add_command(diff)
+app.add_command(doctor)
 app.add_command(events)
+app.add_command(init)
 app.add_command(migrations)
 app.add_command(state)
+app.add_command(top)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------
 

@@ -93,7 +93,10 @@ def run_host(config: Config, *, as_json: bool, verbose: bool) -> None:
     """
     # Its warnings on bad requests are noise to an operator; our own answers say what was wrong.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    handler = log_to_stream(level=logging.DEBUG if verbose else logging.INFO)
+    handler = log_to_stream(
+        level=logging.DEBUG if verbose else logging.INFO,
+        as_json=config.telemetry.log == "json",
+    )
     try:
         asyncio.run(_serve(config, as_json=as_json))
     finally:
