@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,6 +77,12 @@ class Host(ExchangesState):
             modules={**config.modules, **named},
             data_dir=str(config.data_dir if data_dir is None else data_dir),
         )
+        if self.config.telemetry.traces and find_spec("opentelemetry") is None:
+            raise ConfigError(
+                "[telemetry] traces needs OpenTelemetry",
+                found="no package opentelemetry",
+                do="pip install 'replank[otel]', or leave traces out",
+            )
         if not self.config.modules:
             raise ConfigError(
                 "the host has no modules", do='name one: Host({"ledger": "ledger.py"})'
@@ -88,6 +95,7 @@ class Host(ExchangesState):
         self.bus.subscribe(self.tally.note)
         self._routes = Routes()
         self._started_at = ""
+        self._end_traces: Callable[[], None] = lambda: None
         self._lock = DataDirLock(self.data_dir)
         self._journal = Journal(
             self.data_dir / JOURNAL_FILE,
@@ -339,6 +347,8 @@ class Host(ExchangesState):
         except BaseException:
             await self._release()
             raise
+        if self.config.telemetry.traces:
+            self._end_traces = self._trace()
         self._started_at = datetime.now(UTC).isoformat()
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
 
@@ -353,7 +363,15 @@ class Host(ExchangesState):
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
+        self._end_traces()
         self.bus.publish(HostStopped(pid=os.getpid()))
+
+    def _trace(self) -> Callable[[], None]:
+        """Have reloads traced; imported here, so that who does not trace pays nothing."""
+        from replank.instrumentation.tracing import trace_reloads  # noqa: PLC0415
+
+        gates = {name: slot.gate for name, slot in self._routes.slots.items()}
+        return trace_reloads(self.bus.subscribe, gates)
 
     async def _release(self) -> None:
         if self._probe is not None:
