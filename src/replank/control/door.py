@@ -27,6 +27,8 @@ class Door:
         self._listener = listener
         self._patience = Patience(http)
         self._looking: asyncio.TimerHandle | None = None
+        self._accepting: asyncio.Server | None = None
+        self._handshake_timeout_s = http.head_timeout_s
         # The Unix socket is on this machine: nobody can listen in.
         secure = listener.family != socket.AF_UNIX
         self._stop_timeout_s = http.stop_timeout_s
@@ -62,8 +64,20 @@ class Door:
         except (OSError, ssl.SSLError) as error:
             raise _cannot_encrypt(config, error) from error
         self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup(sockets=[self._listener])
-        await self._server.on_tick(0)
+        await self._server.on_tick(0)  # the headers that every answer has
+
+        def connection() -> Any:
+            kind: Any = config.http_protocol_class
+            return kind(config=config, server_state=self._server.server_state, app_state={})
+
+        # By hand, because uvicorn would leave a client a minute for the TLS handshake.
+        self._accepting = await asyncio.get_running_loop().create_server(
+            connection,
+            sock=self._listener,
+            ssl=config.ssl,
+            ssl_handshake_timeout=self._handshake_timeout_s if config.ssl else None,
+            backlog=BACKLOG,
+        )
         self._look()
 
     def _look(self) -> None:
@@ -81,8 +95,8 @@ class Door:
         with contextlib.suppress(NotImplementedError, ValueError, OSError):
             loop.remove_reader(self._listener.fileno())
         await _turn_loop()
-        for server in getattr(self._server, "servers", ()):
-            server.close()
+        if self._accepting is not None:
+            self._accepting.close()
         self._listener.close()
         state = self._server.server_state
         for connection in list(state.connections):

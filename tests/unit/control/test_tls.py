@@ -76,6 +76,17 @@ async def test_plain_http_and_strangers_certificates_get_nowhere(host, config, f
     assert host.ledger.total == 0
 
 
+async def test_a_client_that_never_shakes_hands_is_let_go(host, config, files):
+    tls = with_tls(config, certfile=files / "both.pem")
+    http = msgspec.structs.replace(tls.http, head_timeout_s=0.1)
+    async with ControlServer(host, msgspec.structs.replace(tls, http=http)) as server:
+        port = int(server.contact.http.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("named", "found"),
     [

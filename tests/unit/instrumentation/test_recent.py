@@ -15,6 +15,7 @@ from replank.instrumentation.events import (
     Warned,
 )
 from replank.instrumentation.recent import Overtaken, RecentEvents
+from replank.instrumentation.tally import Tally
 from replank.report import ErrorReport, ModuleReport, Outcome, Phase, ReloadReport
 
 DAY_S = 86_400
@@ -108,11 +109,12 @@ def day(step_s=60):
 
 
 async def test_a_day_of_events_takes_no_more_memory_than_its_first_hour():
-    recent = RecentEvents(1_000)
+    recent, tally = RecentEvents(1_000), Tally()
     with recent.reader(0) as slow, recent.reader(0) as fast:
         events = iter(day())
         for _, event in zip(range(1_500), events, strict=False):
             recent.note(event)
+            tally.note(event)
             fast.next()
         gc.collect()
         tracemalloc.start()
@@ -120,6 +122,7 @@ async def test_a_day_of_events_takes_no_more_memory_than_its_first_hour():
             before, _ = tracemalloc.get_traced_memory()
             for event in events:
                 recent.note(event)
+                tally.note(event)
                 fast.next()
             del event
             gc.collect()
@@ -127,6 +130,7 @@ async def test_a_day_of_events_takes_no_more_memory_than_its_first_hour():
         finally:
             tracemalloc.stop()
         assert recent.last == 1_440 * 24
+        assert sum(tally.reloads.values()) == 1_440
         # What was kept before tracing began is not counted before, and is replaced since.
         assert after - before <= recent.kept_bytes + 1_000 * 400
         assert len(list(recent.after(0))) == 1_000
