@@ -10,13 +10,14 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from replank.errors import ConfigError
+from replank.settings import ScheduleConfig, WatchConfig, check_hours, check_schedule
 from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
@@ -62,6 +63,12 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """When the state goes to the disk: at a stop, also after each commit, also at intervals."""
     persist_interval_s: Seconds = 60.0
     """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
+    windows: tuple[str, ...] | None = None
+    """Hours in which it may be reloaded; overrides `schedule.windows` for this module."""
+    quiet_hours: tuple[str, ...] | None = None
+    """Hours in which it may not; overrides `schedule.quiet_hours` for this module."""
+    rate_limit: Count | None = None
+    """Reloads within `schedule.rate_period_s`; overrides `schedule.rate_limit`."""
 
 
 class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,6 +153,8 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
+    schedule: ScheduleConfig = msgspec.field(default_factory=ScheduleConfig)
+    watch: WatchConfig = msgspec.field(default_factory=WatchConfig)
 
     def drain_timeout_s(self, module: str) -> float:
         """Return the drain deadline of a module, in seconds.
@@ -204,7 +213,17 @@ def parse_config(text: str, file: Path) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise _wrong_value(error, raw, file, lines) from None
+    _check_hours(config, lambda key: location_of(file, lines, key))
     return _with_absolute_paths(config, file.resolve().parent)
+
+
+def _check_hours(config: Config, location: Callable[[str], str | None]) -> None:
+    common = config.schedule
+    check_schedule(common, location)
+    for name, own in config.modules.items():
+        windows = common.windows if own.windows is None else own.windows
+        quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
+        check_hours(f"modules.{name}.", windows, quiet, location)
 
 
 def config_for_files(
@@ -270,7 +289,9 @@ def _widen_short_modules(raw: dict[str, Any]) -> None:
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
     "http": HttpConfig,
+    "schedule": ScheduleConfig,
     "storage": StorageConfig,
+    "watch": WatchConfig,
 }
 
 
@@ -325,14 +346,14 @@ def _wrong_value(
     """
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
-    if "[...]" in key:
+    if key.startswith("modules[...]"):
         for name, value in raw["modules"].items():
             try:
                 msgspec.convert(value, ModuleConfig)
             except msgspec.ValidationError:
                 key = key.replace("[...]", f".{name}", 1)
                 break
-    key = re.sub(r"\[\d+\]", "", key)
+    key = re.sub(r"\[(\d+|\.\.\.)\]", "", key)
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",

@@ -39,6 +39,10 @@ from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
+from replank.scheduling.asking import SchedulesReloads
+from replank.scheduling.clock import Clock, SystemClock
+from replank.scheduling.desk import RECENT, ScheduleDesk, What
+from replank.scheduling.entries import NOW, Priority, Wishes
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
@@ -46,16 +50,18 @@ from replank.traffic.handle import Handle, check_arguments
 from replank.traffic.messages import Message
 from replank.verification.watchdog import Watchdog
 
-What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
+_PUT_BACK = Wishes(priority="critical")
+"""A way back out of trouble waits for no window, no limit and no pause of the schedule."""
 
 
-class Host(ExchangesState):
+class Host(ExchangesState, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
         modules: By name, the file or package folder of each module.
         data_dir: Folder of the journal, the stored versions and the snapshots; one host each.
         config: Everything else; `modules` and `data_dir` given here come on top of it.
+        clock: What time the schedule goes by; the machine's own by default.
 
     Use it as an async context manager, on the event loop that will run the modules.
     """
@@ -66,6 +72,7 @@ class Host(ExchangesState):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         config: Config | None = None,
+        clock: Clock | None = None,
     ) -> None:
         config = config or Config()
         named = {name: ModuleConfig(source=str(path)) for name, path in (modules or {}).items()}
@@ -109,6 +116,14 @@ class Host(ExchangesState):
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self._desk = ScheduleDesk(
+            self._scheduler,
+            self._routes,
+            self.bus,
+            self.config,
+            self.data_dir,
+            clock or SystemClock(),
+        )
         self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
 
     @classmethod
@@ -210,6 +225,11 @@ class Host(ExchangesState):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        priority: Priority = "normal",
+        at: datetime | str | None = None,
+        after_s: float | None = None,
+        quiet_wait_s: float | None = None,
+        retries: int | None = None,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -220,15 +240,28 @@ class Host(ExchangesState):
             on_phase: Is told as phases of this reload begin and end.
             allow_breaking: Calls that may change although other modules use them: `deposit` or
                 `ledger.deposit`; `*` for all.
+            priority: "low", "normal", "high" or "critical"; the last passes over every policy.
+            at: When; see `schedule`, which survives a restart.
+            after_s: Seconds from now.
+            quiet_wait_s: Seconds to wait for quiet traffic at most.
+            retries: How often to try again when busy calls or the disk stopped it.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
 
         Raises:
             UnknownModule: There is no such module.
-            UsageError: Nothing was named.
+            UsageError: Nothing was named, or the time cannot be read.
         """
-        return self._submit(self._targets(what), reason, on_phase, _names(allow_breaking))
+        wishes = self._desk.wishes(
+            priority=priority,
+            at=at,
+            after_s=after_s,
+            quiet_wait_s=quiet_wait_s,
+            retries=retries,
+        )
+        targets = self._targets(what)
+        return self._submit(targets, reason, on_phase, _names(allow_breaking), wishes)
 
     def rollback(
         self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
@@ -250,7 +283,7 @@ class Host(ExchangesState):
                 one.name: Target(digest=one.old.version.digest)
                 for one in probation.participants.values()
             }
-            return self._submit(targets, "rollback", on_phase)
+            return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
         previous = self._journal.previous(name)
         if previous is None:
             raise UsageError(
@@ -260,7 +293,8 @@ class Host(ExchangesState):
                 serves=self._routes.current(name).label,
                 do="reload a version first",
             )
-        return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
+        targets = {name: Target(digest=previous.digest)}
+        return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
 
     async def plan(self, what: What, *, allow_breaking: str | Iterable[str] = ()) -> Plan:
         """Say what a reload would do; nothing changes.
@@ -327,6 +361,7 @@ class Host(ExchangesState):
                 self._port.open()
             for name, module in self.config.modules.items():
                 self._routes.add(self._slots.make(name, module))
+            await self._desk.load()
             if self._probe is not None:
                 await self._probe.start()
             await Startup(self._coordinator, self._keeper).run()
@@ -334,6 +369,7 @@ class Host(ExchangesState):
             await self._release()
             raise
         self._started_at = datetime.now(UTC).isoformat()
+        self._desk.start(self._journal.history(RECENT))
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
 
     async def stop(self, deadline_s: float | None = None) -> None:
@@ -344,6 +380,7 @@ class Host(ExchangesState):
                 `stop_timeout_s` by default. What is queued still is kept for the next start.
         """
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
+        await self._desk.stop()
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
@@ -353,6 +390,7 @@ class Host(ExchangesState):
         if self._probe is not None:
             await self._probe.close()
         await self._port.close()
+        await self._desk.close()
         await self._journal.close()
         self._lock.release()
 
@@ -374,8 +412,10 @@ class Host(ExchangesState):
         reason: str,
         on_phase: Callable[[PhaseEvent], None] | None,
         allow_breaking: frozenset[str] = frozenset(),
+        wishes: Wishes = NOW,
     ) -> Ticket:
-        return self._scheduler.submit(Request(targets, reason, on_phase, allow_breaking))
+        request = Request(targets, reason, on_phase, allow_breaking)
+        return self._desk.agenda.submit(request, wishes)
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from replank import config
+from replank import config, settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "config.md"
@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "reference" / "config.md"
 HEAD = """\
 # Configuration: `replank.toml`
 
-<!-- written by `python -m tests.docs.config_page` from config.py; do not edit by hand -->
+<!-- written by `python -m tests.docs.config_page` from config.py and settings.py; do not edit by hand -->
 
 ```toml
 [modules]
@@ -48,9 +48,10 @@ def sections() -> dict[str, type[msgspec.Struct]]:
 
 def descriptions() -> dict[tuple[str, str], str]:
     """Return the text under each field, by class and field."""
-    tree = ast.parse(Path(config.__file__).read_text("utf-8"))
+    files = [Path(str(one.__file__)) for one in (config, settings)]
+    trees = [ast.parse(file.read_text("utf-8")) for file in files]
     found = {}
-    for node in tree.body:
+    for node in (node for tree in trees for node in tree.body):
         if isinstance(node, ast.ClassDef):
             for one, after in zip(node.body, node.body[1:], strict=False):
                 if (
