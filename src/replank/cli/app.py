@@ -29,6 +29,7 @@ from replank.cli.options import (
     show,
     target_arguments,
 )
+from replank.cli.schedule import read_when, schedule, when_options
 from replank.cli.state import state
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @app.command()
 @target_arguments
 @allow_option
+@when_options
 @host_options
 def reload(
     names: Sequence[str],
@@ -103,15 +105,26 @@ def reload(
     config: Path | None,
     *,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Replace the code of modules, all of them or none."""
+    """Replace the code of modules, all of them or none; now, or later."""
     with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
 
         what = parse_targets(names, sources)
+        how, when = read_when(given)
+        if when:
+            if allowed:
+                raise click.UsageError("--allow-breaking is for a reload that is done now")
+            record = client.schedule(what, **how, **when)
+            if as_json:
+                print_json(record)
+            else:
+                show(record, "render_scheduled")
+            return
 
         def begin(on_line: Any) -> ReloadReport:
-            return client.reload(what, on_line=on_line, allow_breaking=allowed)
+            return client.reload(what, on_line=on_line, allow_breaking=allowed, **how)
 
         _follow(begin, names, as_json=as_json)
 
@@ -263,6 +276,7 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
 
 app.add_command(diff)
 app.add_command(migrations)
+app.add_command(schedule)
 app.add_command(state)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from replank.control import state_routes, wire
+from replank.control import schedule_routes, state_routes, wire
 from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
 from replank.errors import ReplankError
@@ -67,6 +67,11 @@ class ControlRoutes:
                 self._route("reload", "POST", self._reload),
                 self._route("rollback", "POST", self._rollback),
                 self._route("stop", "POST", self._stop),
+                self._route("schedule", "GET", self._scheduled),
+                self._route("schedule", "POST", self._schedule),
+                self._route("schedule/cancel", "POST", self._cancel),
+                self._route("schedule/pause", "POST", self._pause),
+                self._route("schedule/resume", "POST", self._resume),
                 self._route("state", "GET", self._describe_state),
                 self._route("state/export", "POST", self._export_state),
                 self._route("state/sample", "POST", self._sample_state),
@@ -128,6 +133,9 @@ class ControlRoutes:
     async def _sample_state(self, request: Request) -> Response:
         return await state_routes.sample(self._host, await self._read(request, wire.StateRequest))
 
+    async def _scheduled(self, _request: Request) -> Response:
+        return _json(schedule_routes.describe(self._host))
+
     # -- what changes something ---------------------------------------------------------------
 
     async def _reload(self, request: Request) -> Response:
@@ -140,6 +148,9 @@ class ControlRoutes:
                 reason=wanted.reason,
                 on_phase=on_phase,
                 allow_breaking=wanted.allow_breaking,
+                priority=wanted.priority,
+                quiet_wait_s=wanted.quiet_wait_s,
+                retries=wanted.retries,
             )
             return ticket
 
@@ -153,6 +164,23 @@ class ControlRoutes:
             return ticket
 
         return await self._run(begin, stream=wanted.stream)
+
+    async def _schedule(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.ScheduleRequest)
+        what = self._sources(wanted.modules)
+        return _json(await schedule_routes.add(self._host, what, wanted), 201)
+
+    async def _cancel(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.CancelRequest)
+        return _json(await schedule_routes.cancel(self._host, wanted))
+
+    async def _pause(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.PauseRequest)
+        return _json(await schedule_routes.pause(self._host, wanted))
+
+    async def _resume(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.PauseRequest)
+        return _json(await schedule_routes.resume(self._host, wanted))
 
     async def _import_state(self, request: Request) -> Response:
         wanted = await self._read(request, wire.ImportRequest)

@@ -181,7 +181,8 @@ class FakeHost:
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=()):
+    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
+        self.how = how
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
