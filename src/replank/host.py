@@ -89,6 +89,7 @@ class Host(ExchangesState, SchedulesReloads):
         self.bus = Bus()
         self._routes = Routes()
         self._started_at = ""
+        self._watchers = []
         self._lock = DataDirLock(self.data_dir)
         self._journal = Journal(
             self.data_dir / JOURNAL_FILE,
@@ -380,6 +381,8 @@ class Host(ExchangesState, SchedulesReloads):
                 `stop_timeout_s` by default. What is queued still is kept for the next start.
         """
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
+        for watcher in self._watchers:
+            await watcher.stop()
         await self._desk.stop()
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)

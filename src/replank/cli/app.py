@@ -56,6 +56,7 @@ def app() -> None:
 @click.option("--data-dir", type=PATH, help="Folder of journal, versions and snapshots.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
+@click.option("--watch", is_flag=True, help="Reload modules when their sources change.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
 @json_option
 def run(
@@ -64,6 +65,7 @@ def run(
     host: str | None,
     port: int | None,
     *,
+    watch: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -77,7 +79,7 @@ def run(
         from replank.cli.run import read_run_config, run_host
 
         config = read_run_config(sources, data_dir=data_dir, host=host, port=port)
-        run_host(config, as_json=as_json, verbose=verbose)
+        run_host(config, as_json=as_json, verbose=verbose, watch=watch)
 
 
 @app.command()

@@ -80,19 +80,23 @@ def read_run_config(
     return msgspec.structs.replace(config, http=http, **changes)
 
 
-def run_host(config: Config, *, as_json: bool, verbose: bool) -> None:
+def run_host(config: Config, *, as_json: bool, verbose: bool, watch: bool = False) -> None:
     """Run until a signal or a client ends it; blocks.
 
     Args:
         config: What to run.
         as_json: Print one JSON object when the host serves, nothing else.
         verbose: Log every phase.
+        watch: Reload modules when their sources change, also when the file does not say so.
 
     Raises:
         ReplankError: The host cannot start.
     """
     # Its warnings on bad requests are noise to an operator; our own answers say what was wrong.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    if watch:
+        watching = msgspec.structs.replace(config.watch, enabled=True)
+        config = msgspec.structs.replace(config, watch=watching)
     handler = log_to_stream(level=logging.DEBUG if verbose else logging.INFO)
     try:
         asyncio.run(_serve(config, as_json=as_json))
@@ -109,7 +113,12 @@ async def _serve(config: Config, *, as_json: bool) -> None:
         listening.callback(host.subscribe(log_event))
         async with host, ControlServer(host, host.config, on_stop=stopping.set) as server:
             assert server.contact is not None
-            await _announce(console, host.status(), server.contact, as_json=as_json)
+            watching = host.config.watch.enabled
+            if watching:
+                await host.watch()
+            await _announce(
+                console, host.status(), server.contact, as_json=as_json, watching=watching
+            )
             await stopping.wait()
             if not as_json:
                 console.print("stopping: calls in flight and queued messages are finished …")
@@ -141,7 +150,7 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
 
 
 async def _announce(
-    console: Console, status: HostStatus, contact: Contact, *, as_json: bool
+    console: Console, status: HostStatus, contact: Contact, *, as_json: bool, watching: bool
 ) -> None:
     differing = await in_thread(find_differing, status.modules)
     if as_json:
@@ -156,12 +165,14 @@ async def _announce(
             )
         )
         return
-    for line in _welcome(status, contact, differing):
+    for line in _welcome(status, contact, differing, watching=watching):
         console.print(line, soft_wrap=True)
     console.file.flush()
 
 
-def _welcome(status: HostStatus, contact: Contact, differing: dict[str, str]) -> Iterable[Text]:
+def _welcome(
+    status: HostStatus, contact: Contact, differing: dict[str, str], *, watching: bool
+) -> Iterable[Text]:
     yield Text.assemble(
         ("replank", "bold"), f" {contact.version} serves, pid {status.pid}, {status.data_dir}"
     )
@@ -172,13 +183,14 @@ def _welcome(status: HostStatus, contact: Contact, differing: dict[str, str]) ->
             f" {module.label}  schema {module.schema}  {short(module.digest)}  ",
             (module.source, "dim"),
         )
-    for name, reason in differing.items():
+    for name, reason in () if watching else differing.items():
         yield Text.assemble(
             (f"  {name}: {reason}", "yellow"), "\n    do: ", (f"replank reload {name}", "cyan")
         )
     if contact.http is not None:
         yield Text(f"  POST {contact.http}/modules/NAME/METHOD  (JSON arguments)")
-    yield Text("  stop with Ctrl-C; reload with `replank reload NAME`", style="dim")
+    how = "save a file to reload it" if watching else "reload with `replank reload NAME`"
+    yield Text(f"  stop with Ctrl-C; {how}", style="dim")
 
 
 def find_differing(modules: Iterable[ModuleStatus]) -> dict[str, str]:

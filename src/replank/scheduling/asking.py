@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 
+from replank.config import Config
+from replank.coordinator.slot import Routes
 from replank.errors import UsageError
+from replank.instrumentation.events import Bus
 from replank.scheduling.desk import ScheduleDesk, What
 from replank.scheduling.entries import Priority, Scheduled
-from replank.scheduling.scheduler import Target
+from replank.scheduling.scheduler import Target, Ticket
+from replank.scheduling.watch import Watched, Watcher
 
 
 class SchedulesReloads:
     """Reloads at a time, again and again, or when it suits; they survive a restart."""
 
+    config: Config
+    bus: Bus
     _desk: ScheduleDesk
+    _routes: Routes
+    _watchers: list[Watcher]
 
     async def schedule(
         self,
@@ -111,9 +120,45 @@ class SchedulesReloads:
         self._desk.agenda.resume(names)
         await self._desk.save()
 
+    async def watch(self, *names: str) -> Watcher:
+        """Reload modules whenever their sources change, until the host or the watcher stops.
+
+        Sources count by their content; those of tied modules that change together are one
+        transaction. `SourcesNoticed` events say what is done, and why nothing is done.
+
+        Args:
+            names: Modules; none for all.
+
+        Returns:
+            The watcher, which watches already; sources that differ from what serves are reloaded.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        self._known(names)
+        slots = self._routes.slots
+        watched = Watched(
+            sources={name: slots[name].source for name in names or slots},
+            serving=lambda name: self._routes.current(name).version.digest,
+            reload=lambda together: self.reload(together, reason="watch"),
+            tied_to=self._routes.tied_to,
+            others=self._watched_others(),
+        )
+        watcher = Watcher(watched, self.bus, self.config.watch)
+        await watcher.start()
+        self._watchers.append(watcher)
+        return watcher
+
+    def _watched_others(self) -> dict[Path, Callable[[], Awaitable[None]]]:
+        return {}
+
     def _known(self, names: Iterable[str]) -> None:
         if names:
             self._targets(names)
+
+    def reload(self, what: What, *, reason: str = "call") -> Ticket:
+        """See `Host.reload`."""
+        raise NotImplementedError
 
     def _targets(
         self, what: str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
