@@ -10,12 +10,13 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from replank.environment import overridden
 from replank.errors import ConfigError
 from replank.settings import ScheduleConfig, WatchConfig, check_hours, check_schedule
 from replank.toml_lines import key_lines, location_of
@@ -166,14 +167,18 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.reload.drain_timeout_s if own is None else own
 
 
-def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
+def load_config(
+    path: str | os.PathLike[str] = CONFIG_FILE, environment: Mapping[str, str] | None = None
+) -> Config:
     """Read a configuration file; paths in it are relative to it and come back absolute.
 
     Args:
         path: The TOML file.
+        environment: What stands above it; the process's own environment by default.
 
     Raises:
-        ConfigError: The file is missing, is no TOML, or holds something that does not belong.
+        ConfigError: The file is missing, is no TOML, or holds something that does not belong; or
+            a variable of the environment does.
     """
     file = Path(path)
     try:
@@ -185,15 +190,16 @@ def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read", found=_reason(error)) from error
-    return parse_config(text, file)
+    return parse_config(text, file, os.environ if environment is None else environment)
 
 
-def parse_config(text: str, file: Path) -> Config:
+def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> Config:
     """Read a configuration from its text.
 
     Args:
         text: TOML.
         file: Where the text comes from: named in errors, and the base of relative paths.
+        environment: Variables that stand above it.
 
     Raises:
         ConfigError: The text is no TOML or holds something that does not belong.
@@ -213,64 +219,27 @@ def parse_config(text: str, file: Path) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise _wrong_value(error, raw, file, lines) from None
-    _check_hours(config, lambda key: location_of(file, lines, key))
+    config, said = overridden(config, environment)
+    check_all_hours(config, lambda key: said.get(key) or location_of(file, lines, key))
     return _with_absolute_paths(config, file.resolve().parent)
 
 
-def _check_hours(config: Config, location: Callable[[str], str | None]) -> None:
+def check_all_hours(config: Config, location: Callable[[str], str | None]) -> None:
+    """Refuse hours in which modules could never be reloaded, or that cannot be read.
+
+    Args:
+        config: The whole configuration.
+        location: Returns where a key was given.
+
+    Raises:
+        ConfigError: Says which, where and why.
+    """
     common = config.schedule
     check_schedule(common, location)
     for name, own in config.modules.items():
         windows = common.windows if own.windows is None else own.windows
         quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
         check_hours(f"modules.{name}.", windows, quiet, location)
-
-
-def config_for_files(
-    files: Iterable[str | os.PathLike[str]], *, data_dir: str | os.PathLike[str] = DATA_DIR
-) -> Config:
-    """Make a configuration for module files named on the command line.
-
-    Args:
-        files: Python files or package folders; the module's name is the file's name.
-        data_dir: Folder of the journal, relative to the working directory.
-
-    Raises:
-        ConfigError: A file is missing, is no Python file, or two have the same name.
-    """
-    modules: dict[str, ModuleConfig] = {}
-    for file in map(Path, files):
-        name = file.resolve().stem
-        _refuse_bad_file(file, name)
-        if name in modules:
-            raise ConfigError(
-                f"two modules would be called {name!r}",
-                found=f"{modules[name].source} and {file}",
-                do="rename one, or name both in a replank.toml",
-            )
-        modules[name] = ModuleConfig(source=str(file.resolve()))
-    if not modules:
-        raise ConfigError("no module was named", do="name a file: replank run ledger.py")
-    return Config(data_dir=str(Path(data_dir).resolve()), modules=modules)
-
-
-def _refuse_bad_file(file: Path, name: str) -> None:
-    if not file.exists():
-        raise ConfigError(f"there is no file {file}", do="check the path")
-    if file.is_dir() and not (file / "__init__.py").is_file():
-        raise ConfigError(
-            f"{file} is not a package", found="a folder without __init__.py", do="name its file"
-        )
-    if file.is_file() and file.suffix != ".py":
-        raise ConfigError(
-            f"{file} is neither a Python file nor a package", expected="a .py file or a folder"
-        )
-    if not name.isidentifier():
-        raise ConfigError(
-            f"{name!r} cannot be a module's name",
-            expected="letters, digits and _",
-            do=f'rename the file, or name it in a replank.toml: ledger = "{file}"',
-        )
 
 
 def _reason(error: BaseException) -> str:
@@ -393,7 +362,7 @@ __all__ = [
     "PersistPolicy",
     "ReloadConfig",
     "StorageConfig",
-    "config_for_files",
+    "check_all_hours",
     "load_config",
     "parse_config",
 ]

@@ -37,6 +37,7 @@ from replank.instrumentation.status import HostStatus
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
+from replank.live_config import ConfigFile, ReloadsConfig
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
 from replank.scheduling.asking import SchedulesReloads
@@ -54,7 +55,7 @@ _PUT_BACK = Wishes(priority="critical")
 """A way back out of trouble waits for no window, no limit and no pause of the schedule."""
 
 
-class Host(ExchangesState, SchedulesReloads):
+class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -90,6 +91,7 @@ class Host(ExchangesState, SchedulesReloads):
         self._routes = Routes()
         self._started_at = ""
         self._watchers = []
+        self.config_file = None
         self._lock = DataDirLock(self.data_dir)
         self._journal = Journal(
             self.data_dir / JOURNAL_FILE,
@@ -137,7 +139,9 @@ class Host(ExchangesState, SchedulesReloads):
         Raises:
             ConfigError: The file is missing or wrong.
         """
-        return cls(config=load_config(path))
+        host = cls(config=load_config(path))
+        host.config_file = ConfigFile(Path(path), host.config)
+        return host
 
     async def __aenter__(self) -> Self:
         """Start."""

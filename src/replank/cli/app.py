@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from replank.cli.config import config
 from replank.cli.diff import diff
 from replank.cli.migrations import migrations
 from replank.cli.options import (
@@ -78,8 +79,8 @@ def run(
     with telling(as_json=as_json):
         from replank.cli.run import read_run_config, run_host
 
-        config = read_run_config(sources, data_dir=data_dir, host=host, port=port)
-        run_host(config, as_json=as_json, verbose=verbose, watch=watch)
+        config, file = read_run_config(sources, data_dir=data_dir, host=host, port=port)
+        run_host(config, file, as_json=as_json, verbose=verbose, watch=watch)
 
 
 @app.command()
@@ -276,6 +277,7 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
             click.echo("stopping")
 
 
+app.add_command(config)
 app.add_command(diff)
 app.add_command(migrations)
 app.add_command(schedule)

@@ -1,4 +1,4 @@
-"""The schedule as text for people, within 80 columns."""
+"""The schedule and changes of the configuration as text for people, within 80 columns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from replank.cli.render import when, words
 
 if TYPE_CHECKING:
     from replank.control.schedule_routes import Schedule
+    from replank.live_config import ConfigChange, ConfigReport
     from replank.scheduling.entries import Scheduled
 
 
@@ -51,4 +52,19 @@ def _lines_of(one: Scheduled) -> list[Text]:
     return lines
 
 
-__all__ = ["render_schedule", "render_scheduled"]
+def render_config_report(found: ConfigReport) -> RenderableType:
+    """Show what holds now and what needs a restart.
+
+    Args:
+        found: What the host said.
+    """
+    lines = [Text(f"✔ {_change(one)}", style="green") for one in found.applied]
+    lines += [Text(f"! {_change(one)}: needs a restart", "yellow") for one in found.needs_restart]
+    return Group(*(lines or [Text(f"{found.path} says nothing new", style="dim")]))
+
+
+def _change(one: ConfigChange) -> str:
+    return f"{one.key}: {one.before} → {one.after}"
+
+
+__all__ = ["render_config_report", "render_schedule", "render_scheduled"]

@@ -18,13 +18,15 @@ from rich.text import Text
 from replank.cli.outcome import Exit, print_json
 from replank.cli.render import make_console, short
 from replank.code.source import digest_of
-from replank.config import CONFIG_FILE, DATA_DIR, Config, config_for_files, load_config
+from replank.config import CONFIG_FILE, DATA_DIR, Config, load_config
 from replank.control.locate import Contact
 from replank.control.server import ControlServer
 from replank.errors import ConfigError, ReplankError
 from replank.host import Host
 from replank.instrumentation.log import log_event, log_to_stream, logger
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.live_config import ConfigFile
+from replank.named_files import config_for_files
 from replank.threads import in_thread
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -44,8 +46,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_run_config(
     sources: Sequence[Path], *, data_dir: Path | None, host: str | None, port: int | None
-) -> Config:
-    """Return the configuration that a command line means.
+) -> tuple[Config, ConfigFile | None]:
+    """Return the configuration that a command line means, and the file that it comes from.
 
     Args:
         sources: One TOML file, or module files; ./replank.toml when there is none.
@@ -69,6 +71,7 @@ def read_run_config(
             do="name module files (replank run ledger.py) or a configuration file",
         )
     config = load_config(tomls[0]) if tomls else config_for_files(named, data_dir=DATA_DIR)
+    file = ConfigFile(tomls[0], config) if tomls else None
     changes: dict[str, Any] = {}
     http = config.http
     if host is not None:
@@ -77,14 +80,22 @@ def read_run_config(
         http = msgspec.structs.replace(http, port=port)
     if data_dir is not None:
         changes["data_dir"] = str(data_dir.resolve())
-    return msgspec.structs.replace(config, http=http, **changes)
+    return msgspec.structs.replace(config, http=http, **changes), file
 
 
-def run_host(config: Config, *, as_json: bool, verbose: bool, watch: bool = False) -> None:
+def run_host(
+    config: Config,
+    file: ConfigFile | None = None,
+    *,
+    as_json: bool,
+    verbose: bool,
+    watch: bool = False,
+) -> None:
     """Run until a signal or a client ends it; blocks.
 
     Args:
         config: What to run.
+        file: Where it comes from, so that it can be read again.
         as_json: Print one JSON object when the host serves, nothing else.
         verbose: Log every phase.
         watch: Reload modules when their sources change, also when the file does not say so.
@@ -99,15 +110,16 @@ def run_host(config: Config, *, as_json: bool, verbose: bool, watch: bool = Fals
         config = msgspec.structs.replace(config, watch=watching)
     handler = log_to_stream(level=logging.DEBUG if verbose else logging.INFO)
     try:
-        asyncio.run(_serve(config, as_json=as_json))
+        asyncio.run(_serve(config, file, as_json=as_json))
     finally:
         logger.removeHandler(handler)
 
 
-async def _serve(config: Config, *, as_json: bool) -> None:
+async def _serve(config: Config, file: ConfigFile | None, *, as_json: bool) -> None:
     console = make_console()
     stopping = asyncio.Event()
     host = Host(config=config)
+    host.config_file = file
     # From before the start: a signal while modules load must not leave anything half open.
     with _signals(stopping), contextlib.ExitStack() as listening:
         listening.callback(host.subscribe(log_event))

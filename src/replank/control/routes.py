@@ -72,6 +72,7 @@ class ControlRoutes:
                 self._route("schedule/cancel", "POST", self._cancel),
                 self._route("schedule/pause", "POST", self._pause),
                 self._route("schedule/resume", "POST", self._resume),
+                self._route("config/reload", "POST", self._reload_config),
                 self._route("state", "GET", self._describe_state),
                 self._route("state/export", "POST", self._export_state),
                 self._route("state/sample", "POST", self._sample_state),
@@ -181,6 +182,10 @@ class ControlRoutes:
     async def _resume(self, request: Request) -> Response:
         wanted = await self._read(request, schedule_routes.PauseRequest)
         return _json(await schedule_routes.resume(self._host, wanted))
+
+    async def _reload_config(self, request: Request) -> Response:
+        await self._read(request, dict[str, Any])
+        return _json(await self._host.reload_config())
 
     async def _import_state(self, request: Request) -> Response:
         wanted = await self._read(request, wire.ImportRequest)

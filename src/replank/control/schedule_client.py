@@ -1,4 +1,4 @@
-"""What `Client` can ask of a host's schedule."""
+"""What `Client` can ask of a host's schedule and configuration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from replank.control.schedule_routes import (
     Schedule,
     ScheduleRequest,
 )
+from replank.live_config import ConfigReport
 from replank.scheduling.entries import Priority, Scheduled
 
 T = TypeVar("T")
@@ -60,6 +61,10 @@ class AsksSchedule:
     def resume_reloads(self, names: Iterable[str] = ()) -> Schedule:
         """Let requests go on; see `Host.resume_reloads`."""
         return self._post("/control/schedule/resume", PauseRequest(modules=list(names)), Schedule)
+
+    def reload_config(self) -> ConfigReport:
+        """Have the configuration file read again; see `Host.reload_config`."""
+        return self._post("/control/config/reload", {}, ConfigReport)
 
     def _get(self, path: str, kind: type[T]) -> T:
         raise NotImplementedError

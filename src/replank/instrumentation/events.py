@@ -78,6 +78,16 @@ class SourcesNoticed(Event, frozen=True, kw_only=True):
     """Why nothing is done, when nothing is done."""
 
 
+class ConfigReloaded(Event, frozen=True, kw_only=True):
+    """The configuration was read again."""
+
+    path: str
+    applied: tuple[str, ...]
+    """Keys whose new values hold."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys whose new values do not hold before the host is started again."""
+
+
 class PhaseStarted(Event, frozen=True, kw_only=True):
     """A phase of a reload began."""
 
@@ -146,6 +156,7 @@ AnyEvent = (
     | ReloadStarted
     | ReloadDeferred
     | SourcesNoticed
+    | ConfigReloaded
     | PhaseStarted
     | PhaseEnded
     | ReloadEnded
@@ -206,6 +217,7 @@ class Bus:
 __all__ = [
     "AnyEvent",
     "Bus",
+    "ConfigReloaded",
     "Event",
     "GenerationRetired",
     "HostStarted",

@@ -75,6 +75,8 @@ def _line_of_trigger(event: events.Event) -> str:
             return f"request {event.id} for {', '.join(event.modules)} waits: {event.why}"
         case events.SourcesNoticed():
             return _line_of_notice(event)
+        case events.ConfigReloaded():
+            return _line_of_config(event)
     return type(event).__name__
 
 
@@ -83,6 +85,13 @@ def _line_of_notice(event: events.SourcesNoticed) -> str:
     done = f"reloading {', '.join(event.modules)}" if event.modules else "nothing to do"
     detail = f": {event.detail}" if event.detail else ""
     return f"changed: {', '.join(event.files)}{more}; {done}{detail}"
+
+
+def _line_of_config(event: events.ConfigReloaded) -> str:
+    parts = [f"{event.path} read again: {', '.join(event.applied) or 'nothing'} changed"]
+    if event.needs_restart:
+        parts.append(f"{', '.join(event.needs_restart)} needs a restart")
+    return "; ".join(parts)
 
 
 def _line_of_phase(event: events.PhaseStarted | events.PhaseEnded) -> str:

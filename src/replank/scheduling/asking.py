@@ -142,14 +142,15 @@ class SchedulesReloads:
             serving=lambda name: self._routes.current(name).version.digest,
             reload=lambda together: self.reload(together, reason="watch"),
             tied_to=self._routes.tied_to,
-            others=self._watched_others(),
+            others=self._others_to_watch(),
         )
         watcher = Watcher(watched, self.bus, self.config.watch)
         await watcher.start()
         self._watchers.append(watcher)
         return watcher
 
-    def _watched_others(self) -> dict[Path, Callable[[], Awaitable[None]]]:
+    def _others_to_watch(self) -> dict[Path, Callable[[], Awaitable[None]]]:
+        """Return more files, with what to do when one of them changes."""
         return {}
 
     def _known(self, names: Iterable[str]) -> None:

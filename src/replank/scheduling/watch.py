@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -95,6 +95,19 @@ class Watcher:
         if self._notices is not None:
             await self._notices.close()
             self._notices = None
+
+    def reconfigure(self, config: WatchConfig, sources: Mapping[str, Path]) -> None:
+        """Go on with other settings and other places of sources.
+
+        Args:
+            config: How long to wait for more changes.
+            sources: By module; modules that are not watched are passed over.
+        """
+        moved = {name: sources[name] for name in self._watched.sources if name in sources}
+        self._watched = replace(self._watched, sources={**self._watched.sources, **moved})
+        if config != self._config:
+            self._config, self._roots = config, None
+        self._told(frozenset())
 
     @property
     def watching(self) -> bool:
