@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,7 +18,9 @@ import msgspec
 
 from replank.config_http import HttpConfig, TelemetryConfig
 from replank.config_kinds import GIB, ByteCount, Count, Seconds, Section
+from replank.environment import overridden
 from replank.errors import ConfigError
+from replank.settings import ScheduleConfig, WatchConfig, check_hours, check_schedule
 from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
@@ -53,6 +55,12 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """When the state goes to the disk: at a stop, also after each commit, also at intervals."""
     persist_interval_s: Seconds = 60.0
     """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
+    windows: tuple[str, ...] | None = None
+    """Hours in which it may be reloaded; overrides `schedule.windows` for this module."""
+    quiet_hours: tuple[str, ...] | None = None
+    """Hours in which it may not; overrides `schedule.quiet_hours` for this module."""
+    rate_limit: Count | None = None
+    """Reloads within `schedule.rate_period_s`; overrides `schedule.rate_limit`."""
 
 
 class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +123,8 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
     telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
+    schedule: ScheduleConfig = msgspec.field(default_factory=ScheduleConfig)
+    watch: WatchConfig = msgspec.field(default_factory=WatchConfig)
 
     def drain_timeout_s(self, module: str) -> float:
         """Return the drain deadline of a module, in seconds.
@@ -126,14 +136,18 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.reload.drain_timeout_s if own is None else own
 
 
-def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
+def load_config(
+    path: str | os.PathLike[str] = CONFIG_FILE, environment: Mapping[str, str] | None = None
+) -> Config:
     """Read a configuration file; paths in it are relative to it and come back absolute.
 
     Args:
         path: The TOML file.
+        environment: What stands above it; the process's own environment by default.
 
     Raises:
-        ConfigError: The file is missing, is no TOML, or holds something that does not belong.
+        ConfigError: The file is missing, is no TOML, or holds something that does not belong; or
+            a variable of the environment does.
     """
     file = Path(path)
     try:
@@ -145,15 +159,16 @@ def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read", found=_reason(error)) from error
-    return parse_config(text, file)
+    return parse_config(text, file, os.environ if environment is None else environment)
 
 
-def parse_config(text: str, file: Path) -> Config:
+def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> Config:
     """Read a configuration from its text.
 
     Args:
         text: TOML.
         file: Where the text comes from: named in errors, and the base of relative paths.
+        environment: Variables that stand above it.
 
     Raises:
         ConfigError: The text is no TOML or holds something that does not belong.
@@ -173,54 +188,27 @@ def parse_config(text: str, file: Path) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise _wrong_value(error, raw, file, lines) from None
+    config, said = overridden(config, environment)
+    check_all_hours(config, lambda key: said.get(key) or location_of(file, lines, key))
     return _with_absolute_paths(config, file.resolve().parent)
 
 
-def config_for_files(
-    files: Iterable[str | os.PathLike[str]], *, data_dir: str | os.PathLike[str] = DATA_DIR
-) -> Config:
-    """Make a configuration for module files named on the command line.
+def check_all_hours(config: Config, location: Callable[[str], str | None]) -> None:
+    """Refuse hours in which modules could never be reloaded, or that cannot be read.
 
     Args:
-        files: Python files or package folders; the module's name is the file's name.
-        data_dir: Folder of the journal, relative to the working directory.
+        config: The whole configuration.
+        location: Returns where a key was given.
 
     Raises:
-        ConfigError: A file is missing, is no Python file, or two have the same name.
+        ConfigError: Says which, where and why.
     """
-    modules: dict[str, ModuleConfig] = {}
-    for file in map(Path, files):
-        name = file.resolve().stem
-        _refuse_bad_file(file, name)
-        if name in modules:
-            raise ConfigError(
-                f"two modules would be called {name!r}",
-                found=f"{modules[name].source} and {file}",
-                do="rename one, or name both in a replank.toml",
-            )
-        modules[name] = ModuleConfig(source=str(file.resolve()))
-    if not modules:
-        raise ConfigError("no module was named", do="name a file: replank run ledger.py")
-    return Config(data_dir=str(Path(data_dir).resolve()), modules=modules)
-
-
-def _refuse_bad_file(file: Path, name: str) -> None:
-    if not file.exists():
-        raise ConfigError(f"there is no file {file}", do="check the path")
-    if file.is_dir() and not (file / "__init__.py").is_file():
-        raise ConfigError(
-            f"{file} is not a package", found="a folder without __init__.py", do="name its file"
-        )
-    if file.is_file() and file.suffix != ".py":
-        raise ConfigError(
-            f"{file} is neither a Python file nor a package", expected="a .py file or a folder"
-        )
-    if not name.isidentifier():
-        raise ConfigError(
-            f"{name!r} cannot be a module's name",
-            expected="letters, digits and _",
-            do=f'rename the file, or name it in a replank.toml: ledger = "{file}"',
-        )
+    common = config.schedule
+    check_schedule(common, location)
+    for name, own in config.modules.items():
+        windows = common.windows if own.windows is None else own.windows
+        quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
+        check_hours(f"modules.{name}.", windows, quiet, location)
 
 
 def _reason(error: BaseException) -> str:
@@ -239,8 +227,10 @@ def _widen_short_modules(raw: dict[str, Any]) -> None:
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
     "http": HttpConfig,
+    "schedule": ScheduleConfig,
     "storage": StorageConfig,
     "telemetry": TelemetryConfig,
+    "watch": WatchConfig,
 }
 
 
@@ -295,14 +285,14 @@ def _wrong_value(
     """
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
-    if "[...]" in key:
+    if key.startswith("modules[...]"):
         for name, value in raw["modules"].items():
             try:
                 msgspec.convert(value, ModuleConfig)
             except msgspec.ValidationError:
                 key = key.replace("[...]", f".{name}", 1)
                 break
-    key = re.sub(r"\[\d+\]", "", key)
+    key = re.sub(r"\[(\d+|\.\.\.)\]", "", key)
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
@@ -349,7 +339,7 @@ __all__ = [
     "ReloadConfig",
     "StorageConfig",
     "TelemetryConfig",
-    "config_for_files",
+    "check_all_hours",
     "load_config",
     "parse_config",
 ]

@@ -40,8 +40,13 @@ from replank.instrumentation.tally import Tally
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
+from replank.live_config import ConfigFile, ReloadsConfig
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
+from replank.scheduling.asking import SchedulesReloads
+from replank.scheduling.clock import Clock, SystemClock
+from replank.scheduling.desk import RECENT, ScheduleDesk, What
+from replank.scheduling.entries import NOW, Priority, Wishes
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
@@ -49,16 +54,18 @@ from replank.traffic.handle import Handle, check_arguments
 from replank.traffic.messages import Message
 from replank.verification.watchdog import Watchdog
 
-What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
+_PUT_BACK = Wishes(priority="critical")
+"""A way back out of trouble waits for no window, no limit and no pause of the schedule."""
 
 
-class Host(ExchangesState):
+class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
         modules: By name, the file or package folder of each module.
         data_dir: Folder of the journal, the stored versions and the snapshots; one host each.
         config: Everything else; `modules` and `data_dir` given here come on top of it.
+        clock: What time the schedule goes by; the machine's own by default.
 
     Use it as an async context manager, on the event loop that will run the modules.
     """
@@ -69,6 +76,7 @@ class Host(ExchangesState):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         config: Config | None = None,
+        clock: Clock | None = None,
     ) -> None:
         config = config or Config()
         named = {name: ModuleConfig(source=str(path)) for name, path in (modules or {}).items()}
@@ -96,6 +104,8 @@ class Host(ExchangesState):
         self._routes = Routes()
         self._started_at = ""
         self._end_traces: Callable[[], None] = lambda: None
+        self._watchers = []
+        self.config_file = None
         self._lock = DataDirLock(self.data_dir)
         self._journal = Journal(
             self.data_dir / JOURNAL_FILE,
@@ -123,6 +133,14 @@ class Host(ExchangesState):
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self._desk = ScheduleDesk(
+            self._scheduler,
+            self._routes,
+            self.bus,
+            self.config,
+            self.data_dir,
+            clock or SystemClock(),
+        )
         self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
 
     @classmethod
@@ -135,7 +153,9 @@ class Host(ExchangesState):
         Raises:
             ConfigError: The file is missing or wrong.
         """
-        return cls(config=load_config(path))
+        host = cls(config=load_config(path))
+        host.config_file = ConfigFile(Path(path), host.config)
+        return host
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -224,6 +244,11 @@ class Host(ExchangesState):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        priority: Priority = "normal",
+        at: datetime | str | None = None,
+        after_s: float | None = None,
+        quiet_wait_s: float | None = None,
+        retries: int | None = None,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -234,15 +259,28 @@ class Host(ExchangesState):
             on_phase: Is told as phases of this reload begin and end.
             allow_breaking: Calls that may change although other modules use them: `deposit` or
                 `ledger.deposit`; `*` for all.
+            priority: "low", "normal", "high" or "critical"; the last passes over every policy.
+            at: When; see `schedule`, which survives a restart.
+            after_s: Seconds from now.
+            quiet_wait_s: Seconds to wait for quiet traffic at most.
+            retries: How often to try again when busy calls or the disk stopped it.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
 
         Raises:
             UnknownModule: There is no such module.
-            UsageError: Nothing was named.
+            UsageError: Nothing was named, or the time cannot be read.
         """
-        return self._submit(self._targets(what), reason, on_phase, _names(allow_breaking))
+        wishes = self._desk.wishes(
+            priority=priority,
+            at=at,
+            after_s=after_s,
+            quiet_wait_s=quiet_wait_s,
+            retries=retries,
+        )
+        targets = self._targets(what)
+        return self._submit(targets, reason, on_phase, _names(allow_breaking), wishes)
 
     def rollback(
         self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
@@ -264,7 +302,7 @@ class Host(ExchangesState):
                 one.name: Target(digest=one.old.version.digest)
                 for one in probation.participants.values()
             }
-            return self._submit(targets, "rollback", on_phase)
+            return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
         previous = self._journal.previous(name)
         if previous is None:
             raise UsageError(
@@ -274,7 +312,8 @@ class Host(ExchangesState):
                 serves=self._routes.current(name).label,
                 do="reload a version first",
             )
-        return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
+        targets = {name: Target(digest=previous.digest)}
+        return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
 
     async def plan(self, what: What, *, allow_breaking: str | Iterable[str] = ()) -> Plan:
         """Say what a reload would do; nothing changes.
@@ -341,6 +380,7 @@ class Host(ExchangesState):
                 self._port.open()
             for name, module in self.config.modules.items():
                 self._routes.add(self._slots.make(name, module))
+            await self._desk.load()
             if self._probe is not None:
                 await self._probe.start()
             await Startup(self._coordinator, self._keeper).run()
@@ -350,6 +390,7 @@ class Host(ExchangesState):
         if self.config.telemetry.traces:
             self._end_traces = self._trace()
         self._started_at = datetime.now(UTC).isoformat()
+        self._desk.start(self._journal.history(RECENT))
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
 
     async def stop(self, deadline_s: float | None = None) -> None:
@@ -360,6 +401,9 @@ class Host(ExchangesState):
                 `stop_timeout_s` by default. What is queued still is kept for the next start.
         """
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
+        for watcher in self._watchers:
+            await watcher.stop()
+        await self._desk.stop()
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
@@ -377,6 +421,7 @@ class Host(ExchangesState):
         if self._probe is not None:
             await self._probe.close()
         await self._port.close()
+        await self._desk.close()
         await self._journal.close()
         self._lock.release()
 
@@ -398,8 +443,10 @@ class Host(ExchangesState):
         reason: str,
         on_phase: Callable[[PhaseEvent], None] | None,
         allow_breaking: frozenset[str] = frozenset(),
+        wishes: Wishes = NOW,
     ) -> Ticket:
-        return self._scheduler.submit(Request(targets, reason, on_phase, allow_breaking))
+        request = Request(targets, reason, on_phase, allow_breaking)
+        return self._desk.agenda.submit(request, wishes)
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)

@@ -129,3 +129,28 @@ def test_a_host_is_stopped_by_a_command(folder):
     with folder.host() as started:
         assert folder.replank("stop", "--json").stdout == '{"stopping":true}\n'
     assert started["http"].startswith("http://127.0.0.1:")
+
+
+def test_a_host_that_watches_reloads_what_is_saved_and_says_so(folder):
+    process = subprocess.Popen(
+        folder.command("run", "--watch"),
+        cwd=folder.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while "save a file to reload it" not in process.stdout.readline():
+            assert process.poll() is None, process.stderr.read()
+        folder.edit("1.0", "2.0")
+        seen = []
+        while not any("committed" in line for line in seen):
+            seen.append(process.stderr.readline())
+            assert seen[-1], seen
+        assert any("changed: ledger.py; reloading ledger" in line for line in seen)
+        assert '"label":"2.0"' in folder.replank("status", "--json").stdout
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(50) == 0
+    finally:
+        process.kill()
+        process.communicate()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from replank.cli.begin import completion, doctor, init
+from replank.cli.config import config
 from replank.cli.diff import diff
 from replank.cli.events import events
 from replank.cli.migrations import migrations
@@ -33,6 +34,7 @@ from replank.cli.options import (
     show,
     target_arguments,
 )
+from replank.cli.schedule import read_when, schedule, when_options
 from replank.cli.state import state
 from replank.cli.top import top
 
@@ -60,6 +62,7 @@ def app() -> None:
 @click.option("--data-dir", type=PATH, help="Folder of journal, versions and snapshots.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
+@click.option("--watch", is_flag=True, help="Reload modules when their sources change.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
 @json_option
 def run(
@@ -68,6 +71,7 @@ def run(
     host: str | None,
     port: int | None,
     *,
+    watch: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -80,8 +84,8 @@ def run(
     with telling(as_json=as_json):
         from replank.cli.run import read_run_config, run_host
 
-        config = read_run_config(sources, data_dir=data_dir, host=host, port=port)
-        run_host(config, as_json=as_json, verbose=verbose)
+        config, file = read_run_config(sources, data_dir=data_dir, host=host, port=port)
+        run_host(config, file, as_json=as_json, verbose=verbose, watch=watch)
 
 
 @app.command()
@@ -99,6 +103,7 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @app.command()
 @target_arguments
 @allow_option
+@when_options
 @host_options
 def reload(
     names: Sequence[str],
@@ -108,15 +113,26 @@ def reload(
     config: Path | None,
     *,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Replace the code of modules, all of them or none."""
+    """Replace the code of modules, all of them or none; now, or later."""
     with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
 
         what = parse_targets(names, sources)
+        how, when = read_when(given)
+        if when:
+            if allowed:
+                raise click.UsageError("--allow-breaking is for a reload that is done now")
+            record = client.schedule(what, **how, **when)
+            if as_json:
+                print_json(record)
+            else:
+                show(record, "render_scheduled")
+            return
 
         def begin(on_line: Any) -> ReloadReport:
-            return client.reload(what, on_line=on_line, allow_breaking=allowed)
+            return client.reload(what, on_line=on_line, allow_breaking=allowed, **how)
 
         _follow(begin, names, as_json=as_json)
 
@@ -267,11 +283,13 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
 
 
 app.add_command(completion)
+app.add_command(config)
 app.add_command(diff)
 app.add_command(doctor)
 app.add_command(events)
 app.add_command(init)
 app.add_command(migrations)
+app.add_command(schedule)
 app.add_command(state)
 app.add_command(top)
 

@@ -103,11 +103,12 @@ def client_of(data_dir: Path | None, config: Path | None, *, as_json: bool) -> I
 
 
 def show(record: Any, render: str, *more: Any) -> None:
-    """Print a record for people, with the function of `render` or `render_state` that is named."""
+    """Print a record for people, with the function of a `render` file that is named."""
     from replank.cli import render as rendering
-    from replank.cli import render_state
+    from replank.cli import render_schedule, render_state
 
-    function = getattr(rendering, render, None) or getattr(render_state, render)
+    files = (rendering, render_schedule, render_state)
+    function = next(getattr(one, render) for one in files if hasattr(one, render))
     # Soft wrap: a path or a command to paste must not be broken in two.
     rendering.make_console().print(function(record, *more), soft_wrap=True)
 

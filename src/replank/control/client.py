@@ -16,15 +16,16 @@ import msgspec
 from replank.control import wire
 from replank.control.connection import UnixConnection, feed_items, is_stream, raise_for_status
 from replank.control.locate import Contact, HostNotFound, read_contact
+from replank.control.schedule_client import AsksSchedule, What, modules_of
 from replank.control.wire import CallFailed
 from replank.errors import UsageError
 from replank.instrumentation.status import HostStatus
 from replank.report import Plan, ReloadReport
+from replank.scheduling.entries import Priority
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.format import Snapshot, SnapshotReader
 
 T = TypeVar("T")
-What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
 OnLine = Callable[[Any], None]
 
 TIMEOUT_S: Final = 30.0
@@ -32,7 +33,7 @@ RELOAD_TIMEOUT_S: Final = 600.0
 """Longer than all deadlines of a reload together: its end is the host's to decide."""
 
 
-class Client:
+class Client(AsksSchedule):
     """Ask a host, over its Unix socket.
 
     Args:
@@ -124,7 +125,7 @@ class Client:
             what: As for `reload`.
             allow_breaking: As for `reload`.
         """
-        body = wire.PlanRequest(modules=_modules(what), allow_breaking=list(allow_breaking))
+        body = wire.PlanRequest(modules=modules_of(what), allow_breaking=list(allow_breaking))
         return self._post("/control/plan", body, Plan)
 
     def reload(
@@ -134,6 +135,9 @@ class Client:
         reason: str = "cli",
         on_line: OnLine | None = None,
         allow_breaking: Iterable[str] = (),
+        priority: Priority = "normal",
+        quiet_wait_s: float | None = None,
+        retries: int | None = None,
     ) -> ReloadReport:
         """Reload modules, all or none, and return the report.
 
@@ -142,15 +146,21 @@ class Client:
             reason: Who or what asks.
             on_line: Called with each event as it happens.
             allow_breaking: Calls that may change although other modules use them.
+            priority: "low", "normal", "high" or "critical".
+            quiet_wait_s: Seconds to wait for quiet traffic at most.
+            retries: How often to try again when busy calls or the disk stopped it.
 
         Raises:
             ReplankError: The reload was not taken up. A reload that fails returns a report.
         """
         body = wire.ReloadRequest(
-            modules=_modules(what),
+            modules=modules_of(what),
             reason=reason,
             stream=True,
             allow_breaking=list(allow_breaking),
+            priority=priority,
+            quiet_wait_s=quiet_wait_s,
+            retries=retries,
         )
         return self._follow("/control/reload", body, on_line)
 
@@ -337,17 +347,6 @@ class Client:
                 expected=f"protocol {wire.PROTOCOL}",
                 do="use the `replank` command of the host's own installation",
             )
-
-
-def _modules(what: What) -> list[str] | dict[str, str | None]:
-    if isinstance(what, str):
-        return [what]
-    if isinstance(what, Mapping):
-        return {
-            name: None if source is None else os.path.abspath(source)  # noqa: PTH100 - keeps links
-            for name, source in what.items()
-        }
-    return list(what)
 
 
 __all__ = ["RELOAD_TIMEOUT_S", "TIMEOUT_S", "CallFailed", "Client"]

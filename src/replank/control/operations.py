@@ -6,8 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from replank.control import wire
+from replank.control.schedule_routes import (
+    CancelRequest,
+    PauseRequest,
+    Schedule,
+    ScheduleRequest,
+)
 from replank.instrumentation.status import HostStatus
+from replank.live_config import ConfigReport
 from replank.report import Plan, ReloadReport
+from replank.scheduling.entries import Scheduled
 from replank.state.exchange import ImportReport, StateReport
 
 PREFIX: Final = "/control/"
@@ -135,6 +143,51 @@ OPERATIONS: Final = (
         {JSON: dict[str, bool]},
         dict[str, Any],
         status=202,
+        refusals=(409,),
+    ),
+    Operation("schedule", "GET", "scheduled", "What waits for its time.", {JSON: Schedule}),
+    Operation(
+        "schedule",
+        "POST",
+        "schedule",
+        "Have modules reloaded at their time.",
+        {JSON: Scheduled},
+        ScheduleRequest,
+        status=201,
+        refusals=(409,),
+    ),
+    Operation(
+        "schedule/cancel",
+        "POST",
+        "cancel",
+        "Forget a reload that waits.",
+        {JSON: Scheduled},
+        CancelRequest,
+        refusals=(409,),
+    ),
+    Operation(
+        "schedule/pause",
+        "POST",
+        "pause",
+        "Let reloads wait until they are resumed.",
+        {JSON: Schedule},
+        PauseRequest,
+    ),
+    Operation(
+        "schedule/resume",
+        "POST",
+        "resume",
+        "Let paused reloads go on.",
+        {JSON: Schedule},
+        PauseRequest,
+    ),
+    Operation(
+        "config/reload",
+        "POST",
+        "reload_config",
+        "Read the configuration again.",
+        {JSON: ConfigReport},
+        dict[str, Any],
         refusals=(409,),
     ),
     Operation(

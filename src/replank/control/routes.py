@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from replank.control import state_routes, wire
+from replank.control import schedule_routes, state_routes, wire
 from replank.control.feed import EventFeed
 from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
@@ -128,6 +128,9 @@ class ControlRoutes:
     async def _sample_state(self, request: Request) -> Response:
         return await state_routes.sample(self._host, await self._read(request, wire.StateRequest))
 
+    async def _scheduled(self, _request: Request) -> Response:
+        return _json(schedule_routes.describe(self._host))
+
     # -- what changes something ---------------------------------------------------------------
 
     async def _reload(self, request: Request) -> Response:
@@ -140,6 +143,9 @@ class ControlRoutes:
                 reason=wanted.reason,
                 on_phase=on_phase,
                 allow_breaking=wanted.allow_breaking,
+                priority=wanted.priority,
+                quiet_wait_s=wanted.quiet_wait_s,
+                retries=wanted.retries,
             )
             return ticket
 
@@ -153,6 +159,27 @@ class ControlRoutes:
             return ticket
 
         return await self._run(begin, stream=wanted.stream)
+
+    async def _schedule(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.ScheduleRequest)
+        what = self._sources(wanted.modules)
+        return _json(await schedule_routes.add(self._host, what, wanted), 201)
+
+    async def _cancel(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.CancelRequest)
+        return _json(await schedule_routes.cancel(self._host, wanted))
+
+    async def _pause(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.PauseRequest)
+        return _json(await schedule_routes.pause(self._host, wanted))
+
+    async def _resume(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.PauseRequest)
+        return _json(await schedule_routes.resume(self._host, wanted))
+
+    async def _reload_config(self, request: Request) -> Response:
+        await self._read(request, dict[str, Any])
+        return _json(await self._host.reload_config())
 
     async def _import_state(self, request: Request) -> Response:
         wanted = await self._read(request, wire.ImportRequest)

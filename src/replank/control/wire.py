@@ -14,6 +14,7 @@ import msgspec
 from replank import errors
 from replank.instrumentation import events
 from replank.report import ReloadReport
+from replank.scheduling.entries import Priority
 from replank.table import Table
 
 PROTOCOL: Final = 1
@@ -55,6 +56,12 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether to answer with events as they happen."""
     allow_breaking: list[str] = []
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
+    priority: Priority = "normal"
+    """"critical" passes over windows, quiet hours, limits and a pause of the schedule."""
+    quiet_wait_s: float | None = None
+    """Seconds to wait for quiet traffic at most."""
+    retries: int | None = None
+    """How often to try again when busy calls or the disk stopped it."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +140,7 @@ EVENTS_LAST_MAX: Final = 1_000_000
 Line = (
     events.PhaseStarted
     | events.PhaseEnded
+    | events.ReloadDeferred
     | events.ReloadStarted
     | events.ReloadEnded
     | Report

@@ -71,10 +71,35 @@ def _line_of_change(event: events.Event) -> str:
             return line_of_report(event.report)
         case events.GenerationRetired():
             return f"{event.name}: generation {event.generation} retired"
+    return _line_of_trigger(event)
+
+
+def _line_of_trigger(event: events.Event) -> str:
+    match event:
+        case events.ReloadDeferred():
+            return f"request {event.id} for {', '.join(event.modules)} waits: {event.why}"
+        case events.SourcesNoticed():
+            return _line_of_notice(event)
+        case events.ConfigReloaded():
+            return _line_of_config(event)
     return type(event).__name__
 
 
-def _line_of_phase(event: events.PhaseEvent) -> str:
+def _line_of_notice(event: events.SourcesNoticed) -> str:
+    more = f" and {event.total - len(event.files)} more" if event.total > len(event.files) else ""
+    done = f"reloading {', '.join(event.modules)}" if event.modules else "nothing to do"
+    detail = f": {event.detail}" if event.detail else ""
+    return f"changed: {', '.join(event.files)}{more}; {done}{detail}"
+
+
+def _line_of_config(event: events.ConfigReloaded) -> str:
+    parts = [f"{event.path} read again: {', '.join(event.applied) or 'nothing'} changed"]
+    if event.needs_restart:
+        parts.append(f"{', '.join(event.needs_restart)} needs a restart")
+    return "; ".join(parts)
+
+
+def _line_of_phase(event: events.PhaseStarted | events.PhaseEnded) -> str:
     head = f"reload {event.id}: {event.phase}"
     if isinstance(event, events.PhaseStarted):
         return f"{head} ({event.where})"

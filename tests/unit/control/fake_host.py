@@ -8,6 +8,7 @@ from replank.errors import UnknownModule, UsageError
 from replank.instrumentation.events import PhaseEnded, PhaseStarted
 from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.live_config import ConfigReport
 from replank.reading import read_definition
 from replank.report import (
     ErrorReport,
@@ -183,7 +184,8 @@ class FakeHost:
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=()):
+    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
+        self.how = how
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
@@ -224,6 +226,9 @@ class FakeHost:
                 ),
             )
         )
+
+    async def reload_config(self):
+        return ConfigReport(path="replank.toml")
 
     async def history(self, limit=20, module=None):
         return tuple(report(tx=f"r{number}") for number in range(limit, 0, -1))

@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 from starlette.routing import Route
@@ -63,12 +64,11 @@ def test_records_keep_their_strictness_and_their_words():
 
 @pytest.mark.parametrize("one", OPERATIONS, ids=lambda one: one.handler)
 async def test_a_wrong_method_is_405_and_a_body_that_is_no_json_422(ask, token, one):
-    other = "DELETE" if one.method == "GET" else "GET"
-    assert (await ask(other, f"/control/{one.path}", headers=token)).status == 405
+    assert (await ask("DELETE", f"/control/{one.path}", headers=token)).status == 405
     if one.body is not None:
         for body in (b"{", b"[]", b"nul", b"\xff", b'{"modules": 3, "module": 3}', b"[" * 9_000):
             answer = await ask("POST", f"/control/{one.path}", body, headers=token)
-            if one.handler == "stop" and answer.status == 202:
+            if one.body == dict[str, Any] and body.startswith(b"{") and answer.status < 300:
                 continue  # it takes any object
             assert answer.status == 422, (body, answer.body)
             assert answer.json["error"]
