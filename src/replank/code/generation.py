@@ -56,7 +56,7 @@ class Generation:
     @property
     def own(self) -> Namespace:
         """The names that are this generation's own."""
-        return Namespace(self.code.private_name)
+        return Namespace(self.code.private_name, self.code.helpers)
 
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""
