@@ -103,7 +103,10 @@ class Host(ExchangesState):
             reloads_kept=self.config.storage.reloads_kept,
         )
         self._keeper = StateKeeper(
-            self.data_dir / "snapshots", self._journal, kept=self.config.storage.snapshots_kept
+            self.data_dir / "snapshots",
+            self._journal,
+            kept=self.config.storage.snapshots_kept,
+            limit_s=self.config.storage.fork_timeout_s,
         )
         self._port = EmbeddedPort(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s

@@ -13,7 +13,7 @@ from replank.config import ModuleConfig
 from replank.errors import UnknownModule
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
-from replank.state.format import Snapshot
+from replank.state.keeper import Frozen
 from replank.state.manager import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
@@ -52,7 +52,7 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
-    persistence: Persistence[Snapshot]
+    persistence: Persistence[Frozen]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
     parked: dict[str, Parked] = field(default_factory=dict)

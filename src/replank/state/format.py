@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import msgspec
@@ -51,15 +51,21 @@ def frames(snapshot: Snapshot) -> Iterator[bytes]:
     Raises:
         SnapshotError: The state holds something that cannot be on disk.
     """
+    yield from framed(_wires(snapshot))
+
+
+def framed(wires: Iterable[Any]) -> Iterator[bytes]:
+    """Yield the parts of a file around the wire forms of what is in it."""
     yield MAGIC + _VERSION.pack(FORMAT)
     count = 0
-    for wire in _wires(snapshot):
+    for wire in wires:
         count += 1
         yield _frame(wire)
     yield _frame(["close", count])
 
 
-def _wires(snapshot: Snapshot) -> Iterator[Any]:
+def header_of(snapshot: Snapshot) -> list[Any]:
+    """Return the wire form of all but the state and the messages."""
     header = {
         "module": snapshot.module,
         "label": snapshot.label,
@@ -69,7 +75,11 @@ def _wires(snapshot: Snapshot) -> Iterator[Any]:
         "taken_at": snapshot.taken_at,
         "inbox_position": snapshot.inbox_position,
     }
-    yield ["header", header]
+    return ["header", header]
+
+
+def _wires(snapshot: Snapshot) -> Iterator[Any]:
+    yield header_of(snapshot)
     shared = shared_nodes([*snapshot.tree.values(), *snapshot.messages])
     writer = WireWriter(shared)
     for name, node in snapshot.tree.items():
@@ -214,4 +224,13 @@ class SnapshotReader:
         )
 
 
-__all__ = ["CHUNK_ITEMS", "FORMAT", "MAGIC", "Snapshot", "SnapshotReader", "frames"]
+__all__ = [
+    "CHUNK_ITEMS",
+    "FORMAT",
+    "MAGIC",
+    "Snapshot",
+    "SnapshotReader",
+    "framed",
+    "frames",
+    "header_of",
+]
