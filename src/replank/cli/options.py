@@ -47,6 +47,12 @@ def allow_option(function: F) -> F:
     return option(function)
 
 
+def rehearse_option(function: F) -> F:
+    """Add `--rehearse`."""
+    text = "Try all of it on a forked copy of the running host, with its real state."
+    return click.option("--rehearse", is_flag=True, help=text)(function)
+
+
 def call_arguments(function: F) -> F:
     """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
     words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
@@ -129,6 +135,7 @@ __all__ = [
     "json_option",
     "name_argument",
     "print_json",
+    "rehearse_option",
     "show",
     "target_arguments",
 ]

@@ -11,7 +11,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from replank.report import ErrorReport, ModulePlan, Outcome, Phase, PhaseReport, Plan, ReloadReport
+from replank.report import (
+    ErrorReport,
+    ModulePlan,
+    Outcome,
+    Phase,
+    PhaseReport,
+    Plan,
+    RehearsalReport,
+    ReloadReport,
+)
 
 if TYPE_CHECKING:
     from replank.control.locate import Contact
@@ -124,9 +133,34 @@ def render_plan(plan: Plan) -> RenderableType:
         parts.append(Text("would be taken up; nothing was changed", style="green"))
     else:
         parts.append(Text("✘ would be rejected; nothing was changed", style="bold red"))
+    if plan.rehearsal is not None:
+        parts.append(_rehearsed(plan.rehearsal))
     if plan.error is not None:
         parts.append(_error_block(plan.error))
     parts.extend(_warnings(plan.warnings))
+    return Group(*parts)
+
+
+def _rehearsed(found: RehearsalReport) -> RenderableType:
+    """Show what a copy of the host found: first what it cost, then each record that is bad."""
+    head = Text(f"rehearsed on a copy of the host: {found.records:,} records", style="bold")
+    head.append(f", the host stood still for {ms(found.fork_s)}", style="not bold")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("window", f"{ms(found.window_s)} without traffic")
+    table.add_row("memory", f"{size_of(found.memory_bytes)} more")
+    if found.checks:
+        table.add_row("checked", ", ".join(found.checks))
+    parts: list[RenderableType] = [head, Padding(table, (0, 0, 0, 2))]
+    if found.bad:
+        parts.append(Text(f"✘ {found.bad:,} bad record{'s' * (found.bad > 1)}", style="bold red"))
+    for bad in found.bad_records:
+        made = f" became {bad.new}" if bad.new else ""
+        parts.append(Text(f"    {bad.field}: {bad.old}{made}", style="bold"))
+        parts.append(Text(f"        {bad.message}"))
+    if found.bad > len(found.bad_records):
+        parts.append(Text(f"    and {found.bad - len(found.bad_records):,} more", style="dim"))
     return Group(*parts)
 
 

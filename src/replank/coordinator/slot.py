@@ -31,6 +31,9 @@ class WayBack(Protocol):
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
 
+    async def settled(self) -> None:
+        """Return when everything that the commit left to do has its place."""
+
     async def end(self) -> None:
         """Let the old generations go, now."""
 
