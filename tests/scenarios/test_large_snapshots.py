@@ -30,7 +30,6 @@ class Forks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[Any] = []
-        self.gate: tuple[int, int] | None = None
         self.fault: Any = None
         init, work = writing.Writing.__init__, writing.Writing._write
 
@@ -43,6 +42,8 @@ class Forks:
                 self.fault()
             return work(one)
 
+        # However long a fork takes here, and however large this process is.
+        monkeypatch.setattr(writing, "FORK_S_A_BYTE", 0.0)
         monkeypatch.setattr(writing.Writing, "__init__", made)
         monkeypatch.setattr(writing.Writing, "_write", written)
 

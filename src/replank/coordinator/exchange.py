@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 from replank.coordinator.coordinator import ReloadCoordinator
-from replank.coordinator.prepare import brisk_switching
 from replank.coordinator.slot import Slot
 from replank.state.document import read_document, write_document
 from replank.state.exchange import (
@@ -23,7 +22,7 @@ from replank.state.exchange import (
 from replank.state.format import Snapshot
 from replank.state.sizing import state_size
 from replank.state.slices import Slices
-from replank.threads import in_thread
+from replank.threads import brisk_switching, in_thread
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
 

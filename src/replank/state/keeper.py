@@ -12,12 +12,14 @@ from replank.errors import PhaseTimeout, ReplankError, SchemaError, SnapshotErro
 from replank.forks import ChildDied
 from replank.journal.journal import Journal
 from replank.journal.records import SnapshotRecord
-from replank.migration.engine import find_path, steps_of
+from replank.migration.engine import Migration, find_path, steps_of
 from replank.migration.steps import Step
+from replank.state.collector import CollectorGuard
 from replank.state.holder import Holder
-from replank.state.snapshot import Snapshot, disk_errors, read, restore, write
+from replank.state.loading import load, read_head
+from replank.state.snapshot import Snapshot, disk_errors, write
 from replank.state.writing import Copier, Writing, name_for
-from replank.threads import in_thread
+from replank.threads import brisk_switching, in_thread
 from replank.traffic.messages import Mark
 
 
@@ -137,14 +139,20 @@ class StateKeeper:
             MigrationError: A step failed.
         """
         warnings: list[str] = []
+        definition = holder.definition
         for record in self._journal.latest_snapshots(module):
+            path = self._folder / record.path
             try:
-                snapshot = await in_thread(read, self._folder / record.path)
+                head = await in_thread(read_head, path)
+                way = await _way(head, holder, steps_of_version)
+                with CollectorGuard(), brisk_switching():
+                    head, values = await in_thread(
+                        load, path, way, definition.schema, definition.hints, holder.own
+                    )
             except SnapshotError as error:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue
-            values = await _fitted(snapshot, holder, steps_of_version)
-            return Kept(values, snapshot.messages, tuple(warnings), snapshot.inbox_position)
+            return Kept(values, head.messages, tuple(warnings), head.inbox_position)
         return Kept(warnings=tuple(warnings))
 
     def sweep(self) -> None:
@@ -162,19 +170,15 @@ class StateKeeper:
                 (self._folder / record.path).unlink()
 
 
-async def _fitted(
-    snapshot: Snapshot, holder: Holder, steps_of_version: StepsOfVersion
-) -> dict[str, Any]:
-    """Bring a snapshot's tree to the schema of what serves, and build its values."""
+async def _way(head: Snapshot, holder: Holder, steps_of_version: StepsOfVersion) -> Migration:
+    """Find the way from a snapshot's schema to that of what serves."""
     definition = holder.definition
-    old, new, own = snapshot.schema, definition.schema, steps_of(definition)
+    old, new, own = head.schema, definition.schema, steps_of(definition)
     try:
-        migration = find_path(old, new, own, module=snapshot.module)
+        return find_path(old, new, own, module=head.module)
     except SchemaError as error:
         try:
-            back = await steps_of_version(snapshot.digest)
+            back = await steps_of_version(head.digest)
         except ReplankError:
             raise error from None
-        migration = find_path(old, new, own, module=snapshot.module, reverse=back, going_back=True)
-    tree = migration.upgrade(snapshot.tree)
-    return restore(tree, definition.schema, hints=definition.hints, own=holder.own)
+        return find_path(old, new, own, module=head.module, reverse=back, going_back=True)

@@ -90,6 +90,21 @@ def restore(
     Raises:
         MigrationError: A value does not fit its type; a field is missing or unknown.
     """
+    check_fields(tree, schema)
+    return trees_of(hints, own).thaw(tree)
+
+
+def check_fields(found: Iterable[str], schema: Schema) -> None:
+    """Check that a state has the fields of a schema, but for those with a default.
+
+    Args:
+        found: The names of its fields.
+        schema: The generation's schema.
+
+    Raises:
+        MigrationError: A field is missing or unknown.
+    """
+    tree = frozenset(found)
     named = {field.name: field for field in schema.fields}
     unknown = sorted(name for name in tree if name not in named)
     if unknown:
@@ -107,7 +122,6 @@ def restore(
             expected=", ".join(named),
             do="add them in a step, or give them a default",
         )
-    return trees_of(hints, own).thaw(tree)
 
 
 def trees_of(hints: Mapping[str, Any], own: Namespace | None = None) -> Trees:
@@ -241,16 +255,8 @@ def read(path: str | Path, *, module: str | None = None) -> Snapshot:
             corrupt, or another module's.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            snapshot = SnapshotReader(file, path.name).snapshot()
-    except OSError as error:
-        raise SnapshotError(
-            f"the snapshot {path.name} cannot be opened",
-            module=module,
-            found=f"{type(error).__name__}: {error}",
-            do="use the snapshot before it",
-        ) from error
+    with opened(path, module) as reader:
+        snapshot = reader.snapshot()
     if module is not None and snapshot.module != module:
         raise SnapshotError(
             f"the snapshot {path.name} is another module's",
@@ -261,12 +267,37 @@ def read(path: str | Path, *, module: str | None = None) -> Snapshot:
     return snapshot
 
 
+@contextlib.contextmanager
+def opened(path: Path, module: str | None = None) -> Iterator[SnapshotReader]:
+    """Lend a reader of a file.
+
+    Args:
+        path: The file.
+        module: Whose state it is, for errors.
+
+    Raises:
+        SnapshotError: There is none, or the disk refuses.
+    """
+    try:
+        with path.open("rb") as file:
+            yield SnapshotReader(file, path.name)
+    except OSError as error:
+        raise SnapshotError(
+            f"the snapshot {path.name} cannot be opened",
+            module=module,
+            found=f"{type(error).__name__}: {error}",
+            do="use the snapshot before it",
+        ) from error
+
+
 __all__ = [
     "Snapshot",
+    "check_fields",
     "count_records",
     "digest",
     "disk_errors",
     "frames",
+    "opened",
     "publish",
     "read",
     "restore",

@@ -7,6 +7,7 @@ depends on what they cost: copying by what it took the last time, a fork by the 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
@@ -135,7 +136,7 @@ class Copier:
         self.forks = True
         self._folder = folder
         self._item_s = ITEM_S
-        self._fork_s = 0.0
+        self._fork_s = math.inf
 
     def freeze(self, holder: Holder, digest: str, mark: Mark) -> Snapshot | Writing:
         """Copy the state with its mark, or fork; nothing may be in flight in the module.
@@ -166,12 +167,13 @@ class Copier:
         if self.forks and self._worth_a_fork(items * self._item_s) and can_fork():
             with contextlib.suppress(OSError):  # no room for a process: then here
                 writing = Writing(head, values, holder, name_for(self._folder, self.module))
-                self._fork_s = writing.pause_s
+                # The least so far: one on a busy machine says nothing of the next.
+                self._fork_s = min(self._fork_s, writing.pause_s)
                 return writing
         return self._measured(items, lambda: _copied(head, values, holder))
 
     def _worth_a_fork(self, copy_s: float) -> bool:
-        return copy_s > max(FORK_FROM_S, self._fork_s or resident_bytes() * FORK_S_A_BYTE)
+        return copy_s > max(FORK_FROM_S, min(self._fork_s, resident_bytes() * FORK_S_A_BYTE))
 
     def _measured(self, items: int, copy: Callable[[], Snapshot]) -> Snapshot:
         began = perf_counter()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from replank.errors import MigrationError, SnapshotError
+from replank.migration.engine import find_path
 from replank.schema import read_schema
-from replank.state import streaming
+from replank.state import format as snapshots
+from replank.state import loading, streaming
 from replank.state.memo import Conflict
 from replank.state.snapshot import frames, read, restore, take, trees_of, write_frames
 from replank.state.streaming import piecewise, stream
@@ -202,3 +205,101 @@ def test_two_types_for_one_list_are_a_conflict_that_the_caller_settles(tmp_path:
         State(module, {"accounts": table, "other": other}, **fields).streamed(tmp_path / "a")
     made = State(module, {"other": other, "accounts": table}, **fields).streamed(tmp_path / "b")
     assert made["other"]["0"] is made["other"]["8"] is made["accounts"]["a1"].tags
+
+
+def load_back(state: State, path: Path) -> dict[str, Any]:
+    """Build the values from a file piece by piece, as a start does."""
+    way = find_path(state.schema, state.schema, ())
+    assert way.identity
+    head, values = loading.load(path, way, state.schema, state.hints, trees_of(state.hints).own)
+    assert head.tree == {}
+    return values
+
+
+@pytest.mark.parametrize("written", ["streamed", "whole"])
+def test_what_is_read_in_pieces_is_what_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    module = load(SOURCE)
+    table = accounts(module)
+    table["a2"].friend = table["a18"]
+    table["a17"].friend = table["a3"]
+    table["twice"] = table["a0"]
+    state = State(
+        module,
+        {
+            "loose": {n: [n, table["a4"]] for n in range(9)},
+            "accounts": table,
+            "maybe": {str(n): n for n in range(9)},
+            "days": {dt.date(2026, 1, n + 1): n for n in range(9)},
+            "list": [table["a9"], table["a9"]],
+            "total": 3,
+        },
+        loose="Any",
+        accounts="Table[str, Account]",
+        maybe="dict[str, int] | None",
+        days="dict[datetime.date, int]",
+        list="list[Account]",
+        total="int",
+    )
+    monkeypatch.setattr(snapshots, "CHUNK_ITEMS", 3)
+    expected = getattr(state, written)(tmp_path / "a")
+    made = load_back(state, tmp_path / "a")
+    assert made == expected
+    assert list(made["accounts"]) == list(table)
+    new = made["accounts"]
+    assert new["a2"].friend is new["a18"]
+    assert new["a17"].friend is new["a3"]
+    assert new["twice"] is new["a0"]
+    assert made["loose"][8][1] is made["loose"][0][1] is new["a4"]
+    assert made["list"][0] is made["list"][1] is new["a9"]
+    assert type(new) is Table
+
+
+def test_a_value_that_does_not_fit_is_named_and_a_torn_end_is_found(tmp_path: Path) -> None:
+    module = load(SOURCE)
+    table = accounts(module)
+    table["a11"].cents = "many"
+    state = State(module, {"accounts": table}, accounts="Table[str, Account]")
+    head = take("m", {}, state.schema, hints=state.hints)
+    write_frames(stream(head, state.values, trees_of(state.hints)), tmp_path / "a")
+    with pytest.raises(MigrationError, match=r"accounts\['a11'\]\.cents"):
+        load_back(state, tmp_path / "a")
+    table["a11"].cents = 1
+    state.streamed(tmp_path / "b")
+    whole = (tmp_path / "b").read_bytes()
+    for end in (0, 10, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "b").write_bytes(whole[:end])
+        with pytest.raises(SnapshotError):
+            load_back(state, tmp_path / "b")
+    with pytest.raises(SnapshotError, match="cannot be opened"):
+        load_back(state, tmp_path / "none")
+
+
+def test_a_file_without_a_needed_field_is_refused(tmp_path: Path) -> None:
+    module = load(SOURCE)
+    state = State(module, {"a": 1}, a="int")
+    state.streamed(tmp_path / "a")
+    other = State(module, {}, a="int", b="int")
+    way = find_path(state.schema, state.schema, ())
+    with pytest.raises(MigrationError, match="lacks fields that have no default: b"):
+        loading.load(tmp_path / "a", way, other.schema, other.hints, trees_of(other.hints).own)
+
+
+def test_while_reading_only_what_has_a_number_is_remembered(tmp_path: Path) -> None:
+    module = load(SOURCE)
+    state = State(module, {"accounts": accounts(module, 90)}, accounts="Table[str, Account]")
+    state.streamed(tmp_path / "a")
+    sizes: list[int] = []
+    original = loading._Loading._forget
+
+    def forget(self: Any) -> None:
+        original(self)
+        sizes.append(len(self.memo))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading._Loading, "_forget", forget)
+        load_back(state, tmp_path / "a")
+    assert len(sizes) == 31
+    # those with a number: the container and the last record of each piece, with its list
+    assert max(sizes) <= 2 + 1 + 30 * 3
