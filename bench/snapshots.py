@@ -1,8 +1,8 @@
 """What a large state on the disk costs its callers: `python -m bench.snapshots [--records N]`.
 
 Case 5 of issue B, with a host and its gates. An open-loop client calls a module (request i is due
-at i / rate, its latency counts from then) while the state, 300 MB at a million records, is written
-and rehearsed by forked children, and read at the next start. The worst request
+at i / rate, its latency counts from then) while the state, 300 MB at a million records, is written,
+exported, imported and rehearsed by forked children, and read at the next start. The worst request
 of each is compared with the worst in the seconds before.
 
 Not shown: sockets; what the children's memory does to a machine that has none left. The client,
@@ -152,7 +152,17 @@ async def serve(folder, options):
                 "grown_mb": round(found.memory_bytes / 1e6),
             }
 
-        work = {"snapshot": snapshot, "rehearse": rehearse}
+        async def export():
+            documents[:] = [await host.export_state("ledger")]
+            return {"document_mb": round(len(documents[0]) / 1e6)}
+
+        async def replace():
+            document = documents[0] if documents else await host.export_state("ledger")
+            report = await host.import_state("ledger", document)
+            return {"pause_ms": round(report.pause_s * 1e3, 2)}
+
+        documents = []
+        work = {"snapshot": snapshot, "export": export, "import": replace, "rehearse": rehearse}
         for _ in range(options.repeats):
             for name in options.cases:
                 await timed(name, client, work[name], options.seconds)
@@ -174,7 +184,7 @@ async def start_again(folder, visits):
 
 
 def main():
-    cases = ["snapshot", "rehearse"]
+    cases = ["snapshot", "export", "import", "rehearse"]
     parser = argparse.ArgumentParser(description="Measure large states on the disk")
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--rate", type=int, default=5_000)

@@ -38,7 +38,7 @@ from replank.threads import in_thread
 
 _FACTS: Final = ("what", "module", "phase", "found", "expected", "serves", "do", "location")
 _PR_SET_PDEATHSIG: Final = 1
-_NICENESS: Final = 5
+_NICENESS: Final = 2
 """A child gives way to what serves when there are more to run than processors."""
 _READ_BYTES: Final = 1 << 16
 _ANSWER: Final = b"a"

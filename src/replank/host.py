@@ -127,7 +127,9 @@ class Host(ExchangesState):
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
-        self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
+        self._exchange = StateExchange(
+            self._coordinator, self._scheduler.exclusively, self.data_dir
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] = "replank.toml") -> Self:

@@ -8,16 +8,18 @@ import random
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from replank import Host
-from replank.errors import SnapshotError
+from replank.errors import ReplankError, SnapshotError
 from replank.forks import ChildDied
 from replank.instrumentation.events import Warned
-from replank.state import streaming, writing
+from replank.state import spool, streaming, writing
 from replank.state.snapshot import read
 from tests.scenarios.large_snapshot_host import RECORDS, make_host
 
@@ -239,3 +241,117 @@ async def test_killed_while_the_state_is_written_each_accepted_message_is_seen_o
         assert half == 0
         assert not list((tmp_path / "data" / "snapshots").glob(".*.tmp"))
     assert len(killed.accepted) > 4
+
+
+class Exchange:
+    """A ledger with a large state that is taken out and put in, with the forks counted."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = make_host(tmp_path)
+        self.forks = 0
+        self.fault: Any = None
+        monkeypatch.setattr(writing, "FORK_S_A_BYTE", 0.0)
+        monkeypatch.setattr(spool, "DOCUMENT_FROM_BYTES", 100_000)
+        init = spool.Spool.__init__
+
+        def made(one: Any, folder: Path, module: str, work: Any) -> None:
+            self.forks += 1
+            init(one, folder, module, self.fault or work)
+
+        monkeypatch.setattr(spool.Spool, "__init__", made)
+
+    def table(self) -> Any:
+        return self.host._routes.current("ledger").values()["accounts"]
+
+
+@pytest.fixture
+def exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exchange:
+    return Exchange(tmp_path, monkeypatch)
+
+
+def die() -> list[bytes]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+async def test_a_large_state_is_exported_and_imported_by_children_while_calls_go_on(
+    exchange: Exchange,
+) -> None:
+    async with exchange.host as host:
+        ledger = host["ledger"]
+        await ledger.open(RECORDS)
+        await asyncio.gather(*(ledger.deposit(n) for n in range(50)))
+        exporting = asyncio.ensure_future(host.export_state("ledger"))
+        calls = 0
+        while not exporting.done():
+            await ledger.deposit(1_000 + calls)
+            calls += 1
+        document = await exporting
+        facts = msgspec.json.decode(document)
+        seen = facts["state"]["seen"]
+        assert 50 <= len(seen) < 50 + calls
+        assert sum(one["cents"] for one in facts["state"]["accounts"].values()) == len(seen)
+        old = weakref.ref(next(iter(exchange.table().values())))
+        importing = asyncio.ensure_future(host.import_state("ledger", document))
+        calls = 0
+        while not importing.done():
+            await ledger.size()
+            calls += 1
+            await asyncio.sleep(0)
+        report = await importing
+        assert calls > 10
+        assert report.records == RECORDS + len(seen)
+        assert not report.warnings
+        assert await ledger.account() == [0, seen, len(seen)]
+        assert exchange.forks == 2
+        assert old() is None  # the old state was taken apart
+        assert (await ledger.size()) == RECORDS
+
+
+async def test_an_old_state_that_somebody_holds_is_left_as_it_is(exchange: Exchange) -> None:
+    async with exchange.host as host:
+        await host["ledger"].open(RECORDS)
+        document = await host.export_state("ledger")
+        held = exchange.table()
+        await host.import_state("ledger", document)
+        assert exchange.table() is not held
+        assert len(held) == RECORDS
+
+
+async def test_an_import_that_is_refused_or_dies_leaves_the_state_as_it_was(
+    exchange: Exchange,
+) -> None:
+    async with exchange.host as host:
+        await host["ledger"].open(RECORDS)
+        await host["ledger"].deposit(1)
+        document = await host.export_state("ledger")
+        await host["ledger"].deposit(2)
+        before = exchange.table()
+        for wrong, message in (
+            (document.replace(b'"module":"ledger"', b'"module":"other"'), "another module"),
+            (document[: len(document) // 2], "no exported state"),
+            (document.replace(b'"cents":1', b'"cents":"x"'), r"at accounts\['a1'\].cents"),
+        ):
+            with pytest.raises(ReplankError, match=message):
+                await host.import_state("ledger", wrong)
+        exchange.fault = die
+        with pytest.raises(ChildDied):
+            await host.import_state("ledger", document)
+        with pytest.raises(ChildDied):
+            await host.export_state("ledger")
+        assert exchange.table() is before
+        assert await host["ledger"].account() == [0, [1, 2], 2]
+        assert exchange.forks == 6
+        assert not list((exchange.host.data_dir).glob("tmp*"))
+
+
+async def test_what_exists_in_this_process_only_is_refused_by_the_child_that_exports(
+    exchange: Exchange,
+) -> None:
+    async with exchange.host as host:
+        await host["ledger"].open(RECORDS)
+        exchange.table()["a7"].owner = open
+        with pytest.raises(SnapshotError, match=r"accounts.a7.owner is carried by identity"):
+            await host.export_state("ledger")
+        exchange.table()["a7"].owner = "o7"
+        assert len(await host.export_state("ledger")) > 100_000

@@ -43,6 +43,10 @@ class _Collector:
         self.holders += 1
 
     def let_go(self) -> None:
+        if not self.had_frozen:
+            # What was made meanwhile goes to the oldest generation unseen: as young objects, a new
+            # state would be walked through in one go by the next collection.
+            gc.freeze()
         self.holders -= 1
         self._thaw()
         if self.holders == 0 and self.was_enabled:

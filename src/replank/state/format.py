@@ -2,7 +2,7 @@
 
 A file is a magic line, a format number, and frames; each frame is its length, a checksum, and
 MessagePack. The first frame is the header, the last one says how many there were, so a file that
-ends early is told from one that is whole. Large dicts are written in frames of some thousand
+ends early is told from one that is whole. Large dicts are written in frames of some hundred
 items.
 """
 
@@ -22,7 +22,8 @@ from replank.state.wire import WireReader, WireWriter, decode, encode, shared_no
 
 MAGIC = b"replank-snapshot"
 FORMAT = 1
-CHUNK_ITEMS = 4096
+CHUNK_ITEMS = 256
+"""Items in one frame: whoever reads one while calls go on is done in less than a millisecond."""
 _FRAME = struct.Struct(">I8s")
 _VERSION = struct.Struct(">H")
 _FRAME_BYTES_MAX = 1 << 31

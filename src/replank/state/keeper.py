@@ -14,12 +14,11 @@ from replank.journal.journal import Journal
 from replank.journal.records import SnapshotRecord
 from replank.migration.engine import Migration, find_path, steps_of
 from replank.migration.steps import Step
-from replank.state.collector import CollectorGuard
 from replank.state.holder import Holder
 from replank.state.loading import load, read_head
 from replank.state.snapshot import Snapshot, disk_errors, write
 from replank.state.writing import Copier, Writing, name_for
-from replank.threads import brisk_switching, in_thread
+from replank.threads import in_thread
 from replank.traffic.messages import Mark
 
 
@@ -145,10 +144,8 @@ class StateKeeper:
             try:
                 head = await in_thread(read_head, path)
                 way = await _way(head, holder, steps_of_version)
-                with CollectorGuard(), brisk_switching():
-                    head, values = await in_thread(
-                        load, path, way, definition.schema, definition.hints, holder.own
-                    )
+                schema, hints = definition.schema, definition.hints
+                head, values = await load(path, way, schema, hints, holder.own)
             except SnapshotError as error:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue

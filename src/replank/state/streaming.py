@@ -1,6 +1,6 @@
 """Write a live state to a file piece by piece, where nothing else runs: in a forked child.
 
-A state that is copied whole needs its own size again as a tree. Here some thousand records are
+A state that is copied whole needs its own size again as a tree. Here some hundred records are
 taken apart, written and dropped at a time. What makes that possible is that nothing changes: an
 object keeps its id, and one that a single container refers to cannot be met a second time. So of
 what was taken apart only that is remembered which something else refers to, too; it gets a number

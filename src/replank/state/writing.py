@@ -164,16 +164,14 @@ class Copier:
         named = {field.name for field in definition.schema.fields} - set(definition.carried)
         values = {name: value for name, value in holder.values().items() if name in named}
         items = 1 + sum(map(_items, values.values()))
-        if self.forks and self._worth_a_fork(items * self._item_s) and can_fork():
+        worth = worth_a_fork(items, item_s=self._item_s, fork_s=self._fork_s)
+        if self.forks and worth and can_fork():
             with contextlib.suppress(OSError):  # no room for a process: then here
                 writing = Writing(head, values, holder, name_for(self._folder, self.module))
                 # The least so far: one on a busy machine says nothing of the next.
                 self._fork_s = min(self._fork_s, writing.pause_s)
                 return writing
         return self._measured(items, lambda: _copied(head, values, holder))
-
-    def _worth_a_fork(self, copy_s: float) -> bool:
-        return copy_s > max(FORK_FROM_S, min(self._fork_s, resident_bytes() * FORK_S_A_BYTE))
 
     def _measured(self, items: int, copy: Callable[[], Snapshot]) -> Snapshot:
         began = perf_counter()
@@ -183,6 +181,26 @@ class Copier:
             taken_s = perf_counter() - began
             if taken_s > WORTH_MEASURING_S:
                 self._item_s = taken_s / items
+
+
+def worth_a_fork(items: int, *, item_s: float = ITEM_S, fork_s: float = math.inf) -> bool:
+    """Tell whether copying a state takes too long, and longer than a fork.
+
+    Args:
+        items: How many it has.
+        item_s: Seconds that copying one takes.
+        fork_s: Seconds that a fork took.
+    """
+    return items * item_s > max(FORK_FROM_S, min(fork_s, resident_bytes() * FORK_S_A_BYTE))
+
+
+def state_items(holder: Holder) -> int:
+    """Count the items of a live state.
+
+    Args:
+        holder: The generation that holds it.
+    """
+    return sum(map(_items, holder.values().values()))
 
 
 def _items(value: Any) -> int:
@@ -196,4 +214,4 @@ def _copied(head: Snapshot, values: Mapping[str, Any], holder: Holder) -> Snapsh
     return msgspec.structs.replace(head, tree=taken.tree, records=taken.records)
 
 
-__all__ = ["Copier", "Writing", "name_for"]
+__all__ = ["Copier", "Writing", "name_for", "state_items", "worth_a_fork"]

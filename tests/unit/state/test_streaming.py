@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from replank.errors import MigrationError, SnapshotError
-from replank.migration.engine import find_path
 from replank.schema import read_schema
 from replank.state import format as snapshots
 from replank.state import loading, streaming
 from replank.state.memo import Conflict
+from replank.state.slices import run_all
 from replank.state.snapshot import frames, read, restore, take, trees_of, write_frames
 from replank.state.streaming import piecewise, stream
 from replank.table import Table
@@ -209,9 +209,8 @@ def test_two_types_for_one_list_are_a_conflict_that_the_caller_settles(tmp_path:
 
 def load_back(state: State, path: Path) -> dict[str, Any]:
     """Build the values from a file piece by piece, as a start does."""
-    way = find_path(state.schema, state.schema, ())
-    assert way.identity
-    head, values = loading.load(path, way, state.schema, state.hints, trees_of(state.hints).own)
+    own = trees_of(state.hints).own
+    head, values = run_all(loading.load_steps(path, state.schema, state.hints, own))
     assert head.tree == {}
     return values
 
@@ -281,9 +280,9 @@ def test_a_file_without_a_needed_field_is_refused(tmp_path: Path) -> None:
     state = State(module, {"a": 1}, a="int")
     state.streamed(tmp_path / "a")
     other = State(module, {}, a="int", b="int")
-    way = find_path(state.schema, state.schema, ())
+    own = trees_of(other.hints).own
     with pytest.raises(MigrationError, match="lacks fields that have no default: b"):
-        loading.load(tmp_path / "a", way, other.schema, other.hints, trees_of(other.hints).own)
+        run_all(loading.load_steps(tmp_path / "a", other.schema, other.hints, own))
 
 
 def test_while_reading_only_what_has_a_number_is_remembered(tmp_path: Path) -> None:
