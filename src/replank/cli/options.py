@@ -109,11 +109,12 @@ def client_of(data_dir: Path | None, config: Path | None, *, as_json: bool) -> I
 
 
 def show(record: Any, render: str, *more: Any) -> None:
-    """Print a record for people, with the function of `render` or `render_state` that is named."""
+    """Print a record for people, with the function of that name in one of our `render` modules."""
     from replank.cli import render as rendering
-    from replank.cli import render_state
+    from replank.cli import render_plan, render_state
 
-    function = getattr(rendering, render, None) or getattr(render_state, render)
+    found = (getattr(module, render, None) for module in (rendering, render_plan, render_state))
+    function = next(filter(None, found))
     # Soft wrap: a path or a command to paste must not be broken in two.
     rendering.make_console().print(function(record, *more), soft_wrap=True)
 
