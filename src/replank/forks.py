@@ -187,8 +187,8 @@ def _leave_parent(parent: int, keep: set[int]) -> None:
     gc.disable()
     gc.freeze()
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which lets us finish
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)  # they are for the host, which lets us finish
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -80,6 +80,15 @@ async def test_a_child_that_is_killed_or_exits_is_told() -> None:
         await Fork(lambda: os._exit(7), "the child").answer(LIMIT_S)
 
 
+async def test_what_asks_the_host_to_stop_lets_the_child_finish() -> None:
+    def work() -> bytes:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), one)
+        return b"finished"
+
+    assert await Fork(work, "the child").answer(LIMIT_S) == b"finished"
+
+
 async def test_a_child_that_never_ends_is_ended() -> None:
     fork = Fork(lambda: signal.pause() or b"", "the child")
     with pytest.raises(PhaseTimeout, match="did not end in time"):
