@@ -54,7 +54,7 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     persist: PersistPolicy = "stop"
     """When the state goes to the disk: at a stop, also after each commit, also at intervals."""
     persist_interval_s: Seconds = 60.0
-    """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
+    """Seconds from one save to the next when `persist` is "interval"; calls wait milliseconds."""
     windows: tuple[str, ...] | None = None
     """Hours in which it may be reloaded; overrides `schedule.windows` for this module."""
     quiet_hours: tuple[str, ...] | None = None
@@ -107,6 +107,8 @@ class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds to wait for another reader of the journal before giving up."""
     snapshots_kept: Count = 3
     """Durable snapshots kept for each module; older ones are removed."""
+    fork_timeout_s: Seconds = 600.0
+    """Seconds that a forked child may take to write a large state, an export or an import."""
     reloads_kept: Count = 10_000
     """Reloads kept in the journal's history; older ones are removed at start."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -19,6 +19,7 @@ from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.recovery import Startup
+from replank.coordinator.rehearsal import Rehearsal
 from replank.coordinator.shutdown import Shutdown
 from replank.coordinator.slot import Routes, WayBack, status_of
 from replank.coordinator.slots import SlotMaker
@@ -113,7 +114,10 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             reloads_kept=self.config.storage.reloads_kept,
         )
         self._keeper = StateKeeper(
-            self.data_dir / "snapshots", self._journal, kept=self.config.storage.snapshots_kept
+            self.data_dir / "snapshots",
+            self._journal,
+            kept=self.config.storage.snapshots_kept,
+            limit_s=self.config.storage.fork_timeout_s,
         )
         self._port = EmbeddedPort(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
@@ -141,7 +145,9 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             self.data_dir,
             clock or SystemClock(),
         )
-        self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
+        self._exchange = StateExchange(
+            self._coordinator, self._scheduler.exclusively, self.data_dir
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] = "replank.toml") -> Self:
@@ -315,20 +321,29 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
         targets = {name: Target(digest=previous.digest)}
         return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
 
-    async def plan(self, what: What, *, allow_breaking: str | Iterable[str] = ()) -> Plan:
+    async def plan(
+        self, what: What, *, allow_breaking: str | Iterable[str] = (), rehearse: bool = False
+    ) -> Plan:
         """Say what a reload would do; nothing changes.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            rehearse: Try all of it, with every record and check, on a forked copy of this process:
+                the host stands still for the fork only, some milliseconds.
 
         Raises:
             UnknownModule: There is no such module.
+            UsageError: A rehearsal was asked for, and this system cannot copy a process.
         """
         targets = self._targets(what)
         tx = self._transaction(targets, "plan")
         tx.allow_breaking = _names(allow_breaking)
-        return await self._coordinator.plan(tx)
+        if not rehearse:
+            return await self._coordinator.plan(tx)
+        work = Rehearsal(self._coordinator).plan
+        request = Request(targets, "rehearsal", work=lambda: work(tx))
+        return cast("Plan", await self._scheduler.submit(request))
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first.

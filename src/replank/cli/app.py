@@ -31,6 +31,7 @@ from replank.cli.options import (
     json_option,
     name_argument,
     print_json,
+    rehearse_option,
     show,
     target_arguments,
 )
@@ -166,6 +167,7 @@ def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_js
 @app.command()
 @target_arguments
 @allow_option
+@rehearse_option
 @host_options
 def plan(
     names: Sequence[str],
@@ -174,6 +176,7 @@ def plan(
     data_dir: Path | None,
     config: Path | None,
     *,
+    rehearse: bool,
     as_json: bool,
 ) -> None:
     """Say what a reload would do; nothing changes.
@@ -184,7 +187,8 @@ def plan(
         from replank.cli.arguments import parse_targets
         from replank.cli.outcome import Exit
 
-        found = client.plan(parse_targets(names, sources), allow_breaking=allowed)
+        what = parse_targets(names, sources)
+        found = client.plan(what, allow_breaking=allowed, rehearse=rehearse)
         if as_json:
             print_json(found)
         else:

@@ -118,14 +118,18 @@ class Client(AsksSchedule):
         with self._request("GET", path, None, headers=more) as response:
             yield from feed_items(response)
 
-    def plan(self, what: What, *, allow_breaking: Iterable[str] = ()) -> Plan:
+    def plan(
+        self, what: What, *, allow_breaking: Iterable[str] = (), rehearse: bool = False
+    ) -> Plan:
         """Return what a reload would do.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            rehearse: Whether a forked copy of the host tries it on the real state.
         """
-        body = wire.PlanRequest(modules=modules_of(what), allow_breaking=list(allow_breaking))
+        modules, breaking = modules_of(what), list(allow_breaking)
+        body = wire.PlanRequest(modules=modules, allow_breaking=breaking, rehearse=rehearse)
         return self._post("/control/plan", body, Plan)
 
     def reload(

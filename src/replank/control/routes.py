@@ -117,7 +117,8 @@ class ControlRoutes:
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
-        return _json(await self._host.plan(what, allow_breaking=wanted.allow_breaking))
+        breaking, rehearse = wanted.allow_breaking, wanted.rehearse
+        return _json(await self._host.plan(what, allow_breaking=breaking, rehearse=rehearse))
 
     async def _describe_state(self, request: Request) -> Response:
         return await state_routes.describe(self._host, request)

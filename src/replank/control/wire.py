@@ -77,6 +77,8 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     modules: list[str] | dict[str, str | None]
     allow_breaking: list[str] = []
     """As for a reload."""
+    rehearse: bool = False
+    """Whether a forked copy of the host tries it on the real state."""
 
 
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

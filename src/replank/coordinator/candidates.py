@@ -19,7 +19,7 @@ from replank.journal.records import Participant as Intent
 from replank.migration.engine import find_path, steps_of
 from replank.report import Phase
 from replank.state.limits import Mode, StateLimits
-from replank.state.manager import make_return, make_transfer
+from replank.state.manager import Grace, make_return, make_transfer
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
 from replank.verification.checks import is_cancelled
@@ -51,6 +51,19 @@ class Candidates:
             raise errors.exceptions[0] from None
         await judge_contracts(tx, self.routes)
         self._check_uses(tx)
+        self.find_ways(tx)
+        self._wire_for_rehearsal(tx)
+
+    def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
+        """Find how each module's state gets from the old generation to the candidate.
+
+        Args:
+            tx: The transaction; its candidates are loaded.
+            grace: Waits until every call that runs now has ended; by default the module's own.
+
+        Raises:
+            SchemaError: There is no way.
+        """
         for one in tx.each():
             tx.warnings += undeclared_data(one.old)
             one.migration = find_path(
@@ -67,11 +80,10 @@ class Candidates:
                 one.new,
                 one.migration,
                 limits=self._limits(one),
-                grace=one.old.lane.grace,
+                grace=grace or one.old.lane.grace,
                 parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
-        self._wire_for_rehearsal(tx)
 
     async def prepare_return(self, tx: Transaction, probation: WayBack) -> None:
         """Take the old generations of a probation as candidates: they have served before."""

@@ -13,7 +13,7 @@ from replank.config import ModuleConfig
 from replank.errors import UnknownModule
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
-from replank.state.format import Snapshot
+from replank.state.keeper import Frozen
 from replank.state.manager import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
@@ -30,6 +30,9 @@ class WayBack(Protocol):
     @property
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
+
+    async def settled(self) -> None:
+        """Return when everything that the commit left to do has its place."""
 
     async def end(self) -> None:
         """Let the old generations go, now."""
@@ -52,7 +55,7 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
-    persistence: Persistence[Snapshot]
+    persistence: Persistence[Frozen]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
     parked: dict[str, Parked] = field(default_factory=dict)

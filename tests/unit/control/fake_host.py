@@ -205,7 +205,7 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what, *, allow_breaking=()):
+    async def plan(self, what, *, allow_breaking=(), rehearse=False):
         self.allowed = list(allow_breaking)
         return Plan(
             modules=(
