@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -35,9 +34,8 @@ from replank.instrumentation.events import (
     PhaseEvent,
     PhaseStarted,
 )
-from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus
-from replank.instrumentation.tally import Tally
+from replank.instrumentation.telemetry import Telemetry
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
@@ -86,25 +84,16 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             modules={**config.modules, **named},
             data_dir=str(config.data_dir if data_dir is None else data_dir),
         )
-        if self.config.telemetry.traces and find_spec("opentelemetry") is None:
-            raise ConfigError(
-                "[telemetry] traces needs OpenTelemetry",
-                found="no package opentelemetry",
-                do="pip install 'replank[otel]', or leave traces out",
-            )
         if not self.config.modules:
             raise ConfigError(
                 "the host has no modules", do='name one: Host({"ledger": "ledger.py"})'
             )
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
-        self.recent = RecentEvents(self.config.telemetry.events_kept)
-        self.tally = Tally()
-        self.bus.subscribe(self.recent.note)
-        self.bus.subscribe(self.tally.note)
+        self._telemetry = Telemetry(self.config.telemetry, self.bus)
+        self.recent, self.tally = self._telemetry.recent, self._telemetry.tally
         self._routes = Routes()
         self._started_at = ""
-        self._end_traces: Callable[[], None] = lambda: None
         self._watchers = []
         self.config_file = None
         self._lock = DataDirLock(self.data_dir)
@@ -402,8 +391,7 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
         except BaseException:
             await self._release()
             raise
-        if self.config.telemetry.traces:
-            self._end_traces = self._trace()
+        self._telemetry.start({name: slot.gate for name, slot in self._routes.slots.items()})
         self._started_at = datetime.now(UTC).isoformat()
         self._desk.start(self._journal.history(RECENT))
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
@@ -422,15 +410,8 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
-        self._end_traces()
+        self._telemetry.stop()
         self.bus.publish(HostStopped(pid=os.getpid()))
-
-    def _trace(self) -> Callable[[], None]:
-        """Have reloads traced; imported here, so that who does not trace pays nothing."""
-        from replank.instrumentation.tracing import trace_reloads  # noqa: PLC0415
-
-        gates = {name: slot.gate for name, slot in self._routes.slots.items()}
-        return trace_reloads(self.bus.subscribe, gates)
 
     async def _release(self) -> None:
         if self._probe is not None:
