@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -20,6 +20,7 @@ from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.quarantine import KeepsQuarantine, Readmission
 from replank.coordinator.recovery import Startup
+from replank.coordinator.rehearsal import Rehearsal
 from replank.coordinator.shutdown import Shutdown
 from replank.coordinator.slot import Routes, WayBack, status_of
 from replank.coordinator.slots import SlotMaker
@@ -36,11 +37,17 @@ from replank.instrumentation.events import (
     PhaseStarted,
 )
 from replank.instrumentation.status import HostStatus
+from replank.instrumentation.telemetry import Telemetry
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
+from replank.live_config import ConfigFile, ReloadsConfig
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
+from replank.scheduling.asking import SchedulesReloads
+from replank.scheduling.clock import Clock, SystemClock
+from replank.scheduling.desk import RECENT, ScheduleDesk, What
+from replank.scheduling.entries import NOW, Priority, Wishes
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
 from replank.state.parking import FOLDER as PARKED
@@ -52,16 +59,18 @@ from replank.traffic.handle import Handle, check_arguments
 from replank.traffic.messages import Message
 from replank.verification.watchdog import Watchdog
 
-What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
+_PUT_BACK = Wishes(priority="critical")
+"""A way back out of trouble waits for no window, no limit and no pause of the schedule."""
 
 
-class Host(ExchangesState, KeepsQuarantine):
+class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
         modules: By name, the file or package folder of each module.
         data_dir: Folder of the journal, the stored versions and the snapshots; one host each.
         config: Everything else; `modules` and `data_dir` given here come on top of it.
+        clock: What time the schedule goes by; the machine's own by default.
 
     Use it as an async context manager, on the event loop that will run the modules.
     """
@@ -72,6 +81,7 @@ class Host(ExchangesState, KeepsQuarantine):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         config: Config | None = None,
+        clock: Clock | None = None,
     ) -> None:
         config = config or Config()
         named = {name: ModuleConfig(source=str(path)) for name, path in (modules or {}).items()}
@@ -86,8 +96,12 @@ class Host(ExchangesState, KeepsQuarantine):
             )
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
+        self._telemetry = Telemetry(self.config.telemetry, self.bus)
+        self.recent, self.tally = self._telemetry.recent, self._telemetry.tally
         self._routes = Routes()
         self._started_at = ""
+        self._watchers = []
+        self.config_file = None
         self._lock = DataDirLock(self.data_dir)
         self._journal = Journal(
             self.data_dir / JOURNAL_FILE,
@@ -95,7 +109,10 @@ class Host(ExchangesState, KeepsQuarantine):
             reloads_kept=self.config.storage.reloads_kept,
         )
         self._keeper = StateKeeper(
-            self.data_dir / "snapshots", self._journal, kept=self.config.storage.snapshots_kept
+            self.data_dir / "snapshots",
+            self._journal,
+            kept=self.config.storage.snapshots_kept,
+            limit_s=self.config.storage.fork_timeout_s,
         )
         self._port = EmbeddedPort(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
@@ -117,9 +134,19 @@ class Host(ExchangesState, KeepsQuarantine):
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
-        self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
+        self._desk = ScheduleDesk(
+            self._scheduler,
+            self._routes,
+            self.bus,
+            self.config,
+            self.data_dir,
+            clock or SystemClock(),
+        )
         self._readmission = Readmission(
             self._routes, self._workshop.quarantine, self._scheduler.exclusively
+        )
+        self._exchange = StateExchange(
+            self._coordinator, self._scheduler.exclusively, self.data_dir
         )
 
     @classmethod
@@ -132,7 +159,9 @@ class Host(ExchangesState, KeepsQuarantine):
         Raises:
             ConfigError: The file is missing or wrong.
         """
-        return cls(config=load_config(path))
+        host = cls(config=load_config(path))
+        host.config_file = ConfigFile(Path(path), host.config)
+        return host
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -221,6 +250,11 @@ class Host(ExchangesState, KeepsQuarantine):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        priority: Priority = "normal",
+        at: datetime | str | None = None,
+        after_s: float | None = None,
+        quiet_wait_s: float | None = None,
+        retries: int | None = None,
         **choices: Any,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
@@ -235,17 +269,29 @@ class Host(ExchangesState, KeepsQuarantine):
             choices: For this reload instead of the configuration: `on_bad_record`,
                 `quarantine_max`, `mode`, and `over_limits=True` to let it exceed `max_pause_s` and
                 `max_memory_bytes`.
+            priority: "low", "normal", "high" or "critical"; the last passes over every policy.
+            at: When; see `schedule`, which survives a restart.
+            after_s: Seconds from now.
+            quiet_wait_s: Seconds to wait for quiet traffic at most.
+            retries: How often to try again when busy calls or the disk stopped it.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
 
         Raises:
             UnknownModule: There is no such module.
-            UsageError: Nothing was named, or a choice is not known.
+            UsageError: Nothing was named, the time cannot be read, or a choice is not known.
         """
+        wishes = self._desk.wishes(
+            priority=priority,
+            at=at,
+            after_s=after_s,
+            quiet_wait_s=quiet_wait_s,
+            retries=retries,
+        )
         chosen = choose(**choices)
         targets = self._targets(what)
-        return self._submit(targets, reason, on_phase, _names(allow_breaking), chosen)
+        return self._submit(targets, reason, on_phase, _names(allow_breaking), wishes, chosen)
 
     def rollback(
         self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
@@ -267,7 +313,7 @@ class Host(ExchangesState, KeepsQuarantine):
                 one.name: Target(digest=one.old.version.digest)
                 for one in probation.participants.values()
             }
-            return self._submit(targets, "rollback", on_phase)
+            return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
         previous = self._journal.previous(name)
         if previous is None:
             raise UsageError(
@@ -277,13 +323,15 @@ class Host(ExchangesState, KeepsQuarantine):
                 serves=self._routes.current(name).label,
                 do="reload a version first",
             )
-        return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
+        targets = {name: Target(digest=previous.digest)}
+        return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
 
     async def plan(
         self,
         what: What,
         *,
         allow_breaking: str | Iterable[str] = (),
+        rehearse: bool = False,
         **choices: Any,
     ) -> Plan:
         """Say what a reload would do; nothing changes.
@@ -291,15 +339,23 @@ class Host(ExchangesState, KeepsQuarantine):
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            rehearse: Try all of it, with every record and check, on a forked copy of this process:
+                the host stands still for the fork only, some milliseconds.
             choices: As for `reload`.
 
         Raises:
             UnknownModule: There is no such module.
+            UsageError: A rehearsal was asked for, and this system cannot copy a process.
         """
         chosen = choose(**choices)
-        tx = self._transaction(self._targets(what), "plan")
+        targets = self._targets(what)
+        tx = self._transaction(targets, "plan")
         tx.allow_breaking, tx.choices = _names(allow_breaking), chosen
-        return await self._coordinator.plan(tx)
+        if not rehearse:
+            return await self._coordinator.plan(tx)
+        work = Rehearsal(self._coordinator).plan
+        request = Request(targets, "rehearsal", work=lambda: work(tx))
+        return cast("Plan", await self._scheduler.submit(request))
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first.
@@ -351,13 +407,16 @@ class Host(ExchangesState, KeepsQuarantine):
                 self._port.open()
             for name, module in self.config.modules.items():
                 self._routes.add(self._slots.make(name, module))
+            await self._desk.load()
             if self._probe is not None:
                 await self._probe.start()
             await Startup(self._coordinator, self._keeper).run()
         except BaseException:
             await self._release()
             raise
+        self._telemetry.start({name: slot.gate for name, slot in self._routes.slots.items()})
         self._started_at = datetime.now(UTC).isoformat()
+        self._desk.start(self._journal.history(RECENT))
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
 
     async def stop(self, deadline_s: float | None = None) -> None:
@@ -368,15 +427,20 @@ class Host(ExchangesState, KeepsQuarantine):
                 `stop_timeout_s` by default. What is queued still is kept for the next start.
         """
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
+        for watcher in self._watchers:
+            await watcher.stop()
+        await self._desk.stop()
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
+        self._telemetry.stop()
         self.bus.publish(HostStopped(pid=os.getpid()))
 
     async def _release(self) -> None:
         if self._probe is not None:
             await self._probe.close()
         await self._port.close()
+        await self._desk.close()
         await self._journal.close()
         self._lock.release()
 
@@ -398,10 +462,11 @@ class Host(ExchangesState, KeepsQuarantine):
         reason: str,
         on_phase: Callable[[PhaseEvent], None] | None,
         allow_breaking: frozenset[str] = frozenset(),
+        wishes: Wishes = NOW,
         choices: Choices = AS_CONFIGURED,
     ) -> Ticket:
         request = Request(targets, reason, on_phase, allow_breaking, choices)
-        return self._scheduler.submit(request)
+        return self._desk.agenda.submit(request, wishes)
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)

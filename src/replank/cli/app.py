@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from replank.cli.begin import completion, doctor, init
+from replank.cli.config import config
 from replank.cli.diff import diff
+from replank.cli.events import events
 from replank.cli.migrations import migrations
 from replank.cli.options import (
     PATH,
@@ -24,13 +27,18 @@ from replank.cli.options import (
     call_arguments,
     choice_options,
     client_of,
+    complete_modules,
     host_options,
     json_option,
+    name_argument,
     print_json,
+    rehearse_option,
     show,
     target_arguments,
 )
+from replank.cli.schedule import read_when, schedule, when_options
 from replank.cli.state import state
+from replank.cli.top import top
 
 if TYPE_CHECKING:
     from replank.report import ReloadReport
@@ -56,6 +64,7 @@ def app() -> None:
 @click.option("--data-dir", type=PATH, help="Folder of journal, versions and snapshots.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
+@click.option("--watch", is_flag=True, help="Reload modules when their sources change.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
 @json_option
 def run(
@@ -64,6 +73,7 @@ def run(
     host: str | None,
     port: int | None,
     *,
+    watch: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -76,8 +86,8 @@ def run(
     with telling(as_json=as_json):
         from replank.cli.run import read_run_config, run_host
 
-        config = read_run_config(sources, data_dir=data_dir, host=host, port=port)
-        run_host(config, as_json=as_json, verbose=verbose)
+        config, file = read_run_config(sources, data_dir=data_dir, host=host, port=port)
+        run_host(config, file, as_json=as_json, verbose=verbose, watch=watch)
 
 
 @app.command()
@@ -96,6 +106,7 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @target_arguments
 @allow_option
 @choice_options
+@when_options
 @host_options
 def reload(
     names: Sequence[str],
@@ -105,24 +116,38 @@ def reload(
     config: Path | None,
     *,
     as_json: bool,
-    **choices: Any,
+    **given: Any,
 ) -> None:
-    """Replace the code of modules, all of them or none."""
+    """Replace the code of modules, all of them or none; now, or later."""
     with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
         from replank.coordinator.choices import Choices
 
-        chosen = Choices(**choices)
+        chosen = Choices(**{name: given.pop(name) for name in Choices.__struct_fields__})
         what = parse_targets(names, sources)
+        how, when = read_when(given)
+        if when:
+            if allowed:
+                raise click.UsageError("--allow-breaking is for a reload that is done now")
+            if chosen != Choices():
+                raise click.UsageError("what is chosen for one reload is for one that is done now")
+            record = client.schedule(what, **how, **when)
+            if as_json:
+                print_json(record)
+            else:
+                show(record, "render_scheduled")
+            return
 
         def begin(on_line: Any) -> ReloadReport:
-            return client.reload(what, on_line=on_line, allow_breaking=allowed, choices=chosen)
+            return client.reload(
+                what, on_line=on_line, allow_breaking=allowed, choices=chosen, **how
+            )
 
         _follow(begin, names, as_json=as_json)
 
 
 @app.command()
-@click.argument("name")
+@name_argument
 @host_options
 def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Go back to the version before, keeping what was written since."""
@@ -151,6 +176,7 @@ def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_js
 @target_arguments
 @allow_option
 @choice_options
+@rehearse_option
 @host_options
 def plan(
     names: Sequence[str],
@@ -159,6 +185,7 @@ def plan(
     data_dir: Path | None,
     config: Path | None,
     *,
+    rehearse: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
@@ -172,7 +199,7 @@ def plan(
         from replank.coordinator.choices import Choices
 
         what, chosen = parse_targets(names, sources), Choices(**choices)
-        found = client.plan(what, allow_breaking=allowed, choices=chosen)
+        found = client.plan(what, allow_breaking=allowed, rehearse=rehearse, choices=chosen)
         if as_json:
             print_json(found)
         else:
@@ -234,7 +261,7 @@ def send(
 
 @app.command()
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="How many.")
-@click.option("--module", help="Only reloads of this module.")
+@click.option("--module", help="Only reloads of this module.", shell_complete=complete_modules)
 @host_options
 def history(
     limit: int, module: str | None, data_dir: Path | None, config: Path | None, *, as_json: bool
@@ -270,9 +297,16 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
             click.echo("stopping")
 
 
+app.add_command(completion)
+app.add_command(config)
 app.add_command(diff)
+app.add_command(doctor)
+app.add_command(events)
+app.add_command(init)
 app.add_command(migrations)
+app.add_command(schedule)
 app.add_command(state)
+app.add_command(top)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------
 

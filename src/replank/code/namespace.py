@@ -12,6 +12,7 @@ import builtins
 import functools
 import importlib
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
@@ -28,15 +29,21 @@ _RESOURCE_FUNCTIONS: Final = (
 )
 
 
-def own_builtins(entry: str, private_name: str, runtime_names: Mapping[str, Any]) -> dict[str, Any]:
+def own_builtins(
+    entry: str,
+    private_name: str,
+    runtime_names: Mapping[str, Any],
+    helpers: Mapping[str, str] = types.MappingProxyType({}),
+) -> dict[str, Any]:
     """Build the builtins dict of one generation.
 
     Args:
         entry: The name under which the source imports itself.
         private_name: What that name means for this generation.
         runtime_names: Further names, as if they were builtins.
+        helpers: What the names of its helpers mean.
     """
-    names = OwnNames(entry, private_name)
+    names = OwnNames(entry, private_name, helpers)
     return {**vars(builtins), **runtime_names, "__import__": names.import_}
 
 
@@ -46,17 +53,23 @@ class OwnNames:
     Args:
         entry: The name under which the source imports itself.
         private_name: What that name means for this generation.
+        helpers: What the names of its helpers mean.
     """
 
-    def __init__(self, entry: str, private_name: str) -> None:
-        self._entry = entry
+    def __init__(
+        self,
+        entry: str,
+        private_name: str,
+        helpers: Mapping[str, str] = types.MappingProxyType({}),
+    ) -> None:
+        self._means = {**helpers, entry: private_name}
         self._private = private_name
         self._facades: dict[str, ModuleType] = {}
 
     def private(self, name: str) -> str:
         """Return the private form of a dotted name of our own, any other name as it is."""
         root, dot, rest = name.partition(".")
-        return f"{self._private}{dot}{rest}" if root == self._entry else name
+        return f"{self._means[root]}{dot}{rest}" if root in self._means else name
 
     def public(self, name: str) -> str:
         """Return a name as the author knows it: the generation's number left out."""

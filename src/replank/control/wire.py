@@ -7,7 +7,7 @@ Every answer is JSON. A reload that is followed live is one JSON object a line: 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -15,6 +15,7 @@ from replank import errors
 from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.instrumentation import events
 from replank.report import ReloadReport
+from replank.scheduling.entries import Priority
 from replank.table import Table
 
 PROTOCOL: Final = 1
@@ -58,6 +59,12 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
     choices: Choices = AS_CONFIGURED
     """What comes before the configuration this once."""
+    priority: Priority = "normal"
+    """"critical" passes over windows, quiet hours, limits and a pause of the schedule."""
+    quiet_wait_s: float | None = None
+    """Seconds to wait for quiet traffic at most."""
+    retries: int | None = None
+    """How often to try again when busy calls or the disk stopped it."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +81,8 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allow_breaking: list[str] = []
     """As for a reload."""
     choices: Choices = AS_CONFIGURED
+    rehearse: bool = False
+    """Whether a forked copy of the host tries it on the real state."""
 
 
 class TakeBackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +109,7 @@ class ImportRequest(
     module: str
     path: str | None = None
     """A file of the host's machine; over the Unix socket only."""
-    document: msgspec.Raw = msgspec.Raw()
+    document: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """What an export answered."""
 
 
@@ -117,9 +126,37 @@ class Failure(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     facts: Facts
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """To a reader of events that came back: what it has missed is no longer kept."""
+
+    missed: int | None = None
+    """How many; None when the host has been started again since."""
+    do: str = "read the history for the reloads among them: /control/history"
+
+
+class Overtaken(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events that was too slow."""
+
+    missed: int
+    do: str
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events when nothing more will come."""
+
+    reason: str
+
+
+FeedItem = events.AnyEvent | Gap | Overtaken | Closed
+"""What the feed of events can carry."""
+
+EVENT_TYPES: Final = frozenset(kind.__name__ for kind in get_args(events.AnyEvent))
+EVENTS_LAST_MAX: Final = 1_000_000
+
 Line = (
     events.PhaseStarted
     | events.PhaseEnded
+    | events.ReloadDeferred
     | events.ReloadStarted
     | events.ReloadEnded
     | Report
@@ -136,6 +173,8 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.SelfReload, 409),
     (errors.UsageError, 400),
     (errors.TrafficError, 503),
+    (errors.PhaseTimeout, 503),  # calls in flight did not end in time: try again
+    (errors.ModuleError, 422),  # what was sent does not fit the module
 )
 
 
@@ -284,13 +323,19 @@ StreamKind = Literal["reload", "rollback"]
 """The control routes that can answer with a stream."""
 
 __all__ = [
+    "EVENTS_LAST_MAX",
+    "EVENT_TYPES",
     "PROTOCOL",
     "CallFailed",
+    "Closed",
     "Facts",
     "Failure",
+    "FeedItem",
+    "Gap",
     "Hello",
     "ImportRequest",
     "Line",
+    "Overtaken",
     "PlanRequest",
     "ReloadRequest",
     "Report",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
+from typing import Any
 
-from replank.code.generation import Generation
+from replank.code.generation import Generation, undeclared_data
+from replank.code.undeclared import Undeclared
 from replank.coordinator.contracts import judge_contracts
 from replank.coordinator.plan import refuse_over_limits
 from replank.coordinator.prepare import Workshop, check_uses
@@ -19,7 +21,7 @@ from replank.journal.records import Participant as Intent
 from replank.migration.engine import find_path, steps_of
 from replank.report import Phase
 from replank.state.limits import Mode, OnBadRecord, StateLimits
-from replank.state.manager import make_return, make_transfer
+from replank.state.manager import Grace, make_return, make_transfer
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
 from replank.verification.checks import is_cancelled
@@ -51,7 +53,21 @@ class Candidates:
             raise errors.exceptions[0] from None
         await judge_contracts(tx, self.routes)
         self._check_uses(tx)
+        self.find_ways(tx)
+        self._wire_for_rehearsal(tx)
+
+    def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
+        """Find how each module's state gets from the old generation to the candidate.
+
+        Args:
+            tx: The transaction; its candidates are loaded.
+            grace: Waits until every call that runs now has ended; by default the module's own.
+
+        Raises:
+            SchemaError: There is no way.
+        """
         for one in tx.each():
+            tx.warnings += undeclared_data(one.old)
             one.migration = find_path(
                 one.old.definition.schema,
                 one.new.definition.schema,
@@ -66,13 +82,12 @@ class Candidates:
                 one.new,
                 one.migration,
                 limits=self._limits(tx, one),
-                grace=one.old.lane.grace,
+                grace=grace or one.old.lane.grace,
                 parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
                 going_back=tx.goes_back(one),
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
         refuse_over_limits(tx, self.workshop.config)
-        self._wire_for_rehearsal(tx)
 
     async def prepare_return(self, tx: Transaction, probation: WayBack) -> None:
         """Take the old generations of a probation as candidates: they have served before."""
@@ -92,14 +107,14 @@ class Candidates:
     def chain(self, tx: Transaction) -> Iterator[None]:
         """Let candidates call one another, and nobody else, while their gates are closed."""
         first, *others = (one.new.lane for one in tx.each())
-        chain = Chain(first, "reload")
+        chain = Chain.of(first, "reload")
         for lane in others:
             chain.touch(lane)
         chain.begin()
         try:
             yield
         finally:
-            chain.end()
+            chain.leave()
 
     async def start(self, tx: Transaction, one: Participant) -> None:
         """Let the candidate spawn tasks and run its `on_start`; the old tasks are held.
@@ -124,8 +139,11 @@ class Candidates:
         """
         hook = generation.methods.get("on_start")
         generation.started = True
-        if hook is None:
-            return
+        if hook is not None:
+            await self._guarded_start(generation, hook)
+        generation.undeclared = Undeclared(generation.definition, generation.target)
+
+    async def _guarded_start(self, generation: Generation, hook: Callable[..., Any]) -> None:
         name = generation.definition.name
         limit_s = self.workshop.config.restore_timeout_s
         try:

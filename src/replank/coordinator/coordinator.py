@@ -18,7 +18,7 @@ from replank.coordinator.endings import guarded, is_committed, settled
 from replank.coordinator.left_over import keep_left_over
 from replank.coordinator.phases import SPECS, Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
-from replank.coordinator.prepare import Workshop, brisk_switching
+from replank.coordinator.prepare import Workshop
 from replank.coordinator.probation import Probation
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
@@ -28,6 +28,7 @@ from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, Reloa
 from replank.journal.journal import Journal
 from replank.report import ErrorReport, Outcome, Phase, Plan, ReloadReport
 from replank.state.collector import CollectorGuard
+from replank.threads import brisk_switching
 from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
 

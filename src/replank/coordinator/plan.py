@@ -10,7 +10,7 @@ from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import MigrationError
 from replank.report import ErrorReport, ModulePlan, Phase, Plan
 from replank.schema import difference
-from replank.state.bad_records import REPORTED
+from replank.state.bad_policy import REPORTED
 
 
 def plan_of(tx: Transaction, error: ErrorReport | None) -> Plan:

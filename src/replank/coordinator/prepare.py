@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +24,11 @@ from replank.module import Runtime
 from replank.reading import read_definition
 from replank.state.parking import ParkedStore
 from replank.state.quarantine import Quarantine
-from replank.threads import in_thread
+from replank.threads import brisk_switching, in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
 from replank.verification.usage import interface_calls
 from replank.verification.watchdog import Watchdog
-
-_BRISK_SWITCH_S = 0.0005
 
 
 @dataclass(slots=True)
@@ -90,6 +86,7 @@ class Workshop:
             code = await _loaded(load)
         try:
             definition = read_definition(code.module, slot.name)
+            slot.loaded.add(definition.owner or code.module)
             return self.watchdog.guard(
                 lambda: make_generation(number, version, code, definition, lane),
                 self.config.probe_timeout_s,
@@ -218,27 +215,3 @@ def _check_calls(
             expected=", ".join(wanted),
             do=f"reload {used} to a version with these calls in the same transaction",
         )
-
-
-_brisk_users = 0
-_usual_switch_s = 0.005
-
-
-@contextmanager
-def brisk_switching() -> Iterator[None]:
-    """Have the loading thread hand the interpreter back ten times as often as usual.
-
-    Executing a candidate's import in a thread would otherwise delay calls by up to 5 ms a turn.
-    Only ever entered on the event loop's thread, so that a plain counter does.
-    """
-    global _brisk_users, _usual_switch_s
-    if _brisk_users == 0:
-        _usual_switch_s = sys.getswitchinterval()
-        sys.setswitchinterval(min(_BRISK_SWITCH_S, _usual_switch_s))
-    _brisk_users += 1
-    try:
-        yield
-    finally:
-        _brisk_users -= 1
-        if _brisk_users == 0:
-            sys.setswitchinterval(_usual_switch_s)

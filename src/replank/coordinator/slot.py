@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
 from replank.errors import UnknownModule
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
-from replank.state.format import Snapshot
+from replank.state.keeper import Frozen
 from replank.state.parking import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
@@ -29,6 +30,9 @@ class WayBack(Protocol):
     @property
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
+
+    async def settled(self) -> None:
+        """Return when everything that the commit left to do has its place."""
 
     async def end(self) -> None:
         """Let the old generations go, now."""
@@ -51,11 +55,13 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
-    persistence: Persistence[Snapshot]
+    persistence: Persistence[Frozen]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
     parked: dict[str, Parked] = field(default_factory=dict)
     """By a schema's fingerprint, what a return from it had no room for."""
+    loaded: WeakSet[Any] = field(default_factory=WeakSet)
+    """The class or file of every generation that is in memory, for whatever reason."""
 
 
 class Routes:
@@ -152,6 +158,7 @@ def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
         generation: What serves.
     """
     definition = generation.definition
+    inbox = slot.inbox.statistics()
     return ModuleStatus(
         name=slot.name,
         label=definition.label,
@@ -162,9 +169,13 @@ def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
         in_flight=slot.gate.in_flight,
         waiting=slot.gate.waiting,
         calls=slot.gate.calls,
-        messages_queued=slot.inbox.queued,
-        messages_handled=slot.inbox.handled,
-        messages_failed=slot.inbox.failed,
+        calls_refused=slot.gate.refused,
+        generations_alive=len(slot.loaded),
+        messages_accepted=inbox.accepted,
+        messages_queued=inbox.queued,
+        messages_handled=inbox.handled,
+        messages_failed=inbox.failed,
+        messages_lost=inbox.accepted - inbox.handled - inbox.failed - inbox.queued,
         source=str(slot.source),
         uses=tuple(use.module for use in definition.uses),
         started_at=generation.started_at,

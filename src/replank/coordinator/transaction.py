@@ -23,7 +23,7 @@ from replank.report import (
     PhaseOutcome,
     PhaseReport,
 )
-from replank.state.bad_records import REPORTED
+from replank.state.bad_policy import REPORTED
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held

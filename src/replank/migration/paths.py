@@ -195,13 +195,11 @@ def children(node: Any, own: frozenset[str], location: Location) -> list[tuple[A
 def no_field(name: str, node: Any, location: Location) -> MigrationError:
     """Return the error for a path that leads to a field which a node does not have."""
     known = ", ".join(map(str, node)) if isinstance(node, dict) else show(node)
-    error = MigrationError(
+    return MigrationError(
         f"a step names {name!r}, which {shown(location)} does not have",
         found=known or "nothing",
         expected=f"a field {name!r}",
-    )
-    error.at = (*location, name)
-    return error
+    ).at("", (*location, name))
 
 
 __all__ = [

@@ -10,7 +10,7 @@ from replank.hints import read_form
 from replank.migration.conversions import Apply
 from replank.migration.engine import Migration, Residue
 from replank.plain import TYPE_KEY, digest
-from replank.state.bad_records import BadRecord, BadRecords
+from replank.state.bad_policy import BadRecord, BadRecords
 from replank.state.holder import Holder
 from replank.state.items import Interpreted
 from replank.state.limits import StateLimits

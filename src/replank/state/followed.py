@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from replank.state.bad_records import BadRecord
+from replank.state.bad_policy import BadRecord
 from replank.state.eager import Down, EagerTransfer
 from replank.state.follower import Follower
 from replank.state.holder import Holder, Without

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from replank.errors import InternalError
-from replank.state.bad_records import BadTable
+from replank.state.bad_policy import BadTable
 from replank.state.kinds import Inside, Tracking, declared_classes, kind_of
 from replank.state.layers import MISSING, SHARDS, Layers, Steps, shards
 from replank.state.mirror import Copy, Family, Mirror

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from replank.definition import Definition
-from replank.state.bad_records import BadRecord
+from replank.state.bad_policy import BadRecord
 from replank.state.meter import Meter
 from replank.state.names import Namespace
 from replank.table import Table

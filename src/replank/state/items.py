@@ -187,7 +187,7 @@ class Interpreted:
         """Build an item.
 
         Raises:
-            MigrationError: The node does not fit its type; `at` names the field of a record.
+            MigrationError: The node does not fit its type; `place` names the field of a record.
         """
         trees, hint = (self.old, self.new)[side]
         try:
@@ -196,7 +196,7 @@ class Interpreted:
             name = _FIELD.match(error.path if error.path.startswith("[") else f".{error.path}")
             error.at(f"{self.fields[side]}[*]")
             told = mismatch_error(error)
-            told.at = (self.fields[side], ITEM, name[1]) if name else ()
+            told.place = (self.fields[side], ITEM, name[1]) if name else ()
             raise told from None
 
     def _run(

@@ -6,7 +6,7 @@ import dataclasses
 
 from replank.errors import SchemaError
 from replank.migration.engine import Migration
-from replank.state.bad_records import BadRecords
+from replank.state.bad_policy import BadRecords
 from replank.state.eager import Down, EagerTransfer, Up
 from replank.state.followed import FollowedTransfer
 from replank.state.forecast import forecast

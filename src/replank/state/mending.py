@@ -41,7 +41,7 @@ def mended(way: Interpreted, node: Any, *, down: bool = False) -> tuple[Any, tup
         try:
             way.thaw(new, side=0 if down else 1)
         except MigrationError as error:
-            missing = str(error.at[-1]) if error.at else ""
+            missing = str(error.place[-1]) if error.place else ""
             if missing not in new:
                 raise
             filled.add(missing)
@@ -95,9 +95,9 @@ class _Mending:
             try:
                 tree = operation.apply(tree, Run(step))
             except MigrationError as error:
-                if len(error.at) != _FIELD_DEPTH:
+                if len(error.place) != _FIELD_DEPTH:
                     raise
-                raise _Failed(number, error.at[-1], error) from error
+                raise _Failed(number, error.place[-1], error) from error
             if isinstance(operation, Rename) and not operation.segments:
                 table = operation.to
         return tree[self.fields[1]][ITEM]

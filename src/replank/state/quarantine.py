@@ -17,7 +17,7 @@ import msgspec
 from replank.errors import SnapshotError
 from replank.plain import show
 from replank.shapes import Schema
-from replank.state.bad_records import BadRecord
+from replank.state.bad_policy import BadRecord
 from replank.state.snapshot import Snapshot, read, write
 
 FOLDER = "quarantine"

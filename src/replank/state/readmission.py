@@ -9,7 +9,7 @@ from replank.definition import Definition
 from replank.errors import MigrationError, UsageError
 from replank.hints import MAPPINGS, read_form
 from replank.migration.engine import Migration, find_path, steps_of
-from replank.state.bad_records import BadRecord
+from replank.state.bad_policy import BadRecord
 from replank.state.items import Interpreted, local_operations
 from replank.state.memo import new_memo
 from replank.state.names import Namespace

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from replank.errors import MigrationError, ReplankError, TooManyBadRecords
 from replank.plain import TYPE_KEY, show
-from replank.state.bad_records import BadRecords, BadTable
+from replank.state.bad_policy import BadRecords, BadTable
 from replank.state.items import Interpreted
 from replank.state.residue import PARKED
 

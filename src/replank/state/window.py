@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from replank.errors import InternalError, UsageError
-from replank.state.bad_records import BadTable
+from replank.state.bad_policy import BadTable
 from replank.state.collector import release_in_slices
 from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify

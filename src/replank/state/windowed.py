@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from replank.errors import MigrationError
-from replank.state.bad_records import BadRecord, BadRecords
+from replank.state.bad_policy import BadRecord, BadRecords
 from replank.state.collector import CollectorGuard
 from replank.state.eager import EagerTransfer, Up
 from replank.state.holder import Holder, Without

@@ -92,7 +92,7 @@ class Stream(AsyncIterator[Any]):
         if chain is not None:
             chain.touch(self._lane)
             return None
-        return Chain(self._lane, self._call).begin()
+        return Chain.of(self._lane, self._call).begin()
 
 
 def stream_entry(lane: Lane, call: str) -> Callable[..., Stream]:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from replank.state.bad_records import BadRecord
+from replank.state.bad_policy import BadRecord
 from replank.state.quarantine import FOLDER, Quarantine, Quarantined
 from tests.unit.migration.test_engine import V1, schema_of
 

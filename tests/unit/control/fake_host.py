@@ -6,7 +6,9 @@ import types
 
 from replank.errors import UnknownModule, UsageError
 from replank.instrumentation.events import PhaseEnded, PhaseStarted
+from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.live_config import ConfigReport
 from replank.reading import read_definition
 from replank.report import (
     ErrorReport,
@@ -161,6 +163,7 @@ class FakeHost:
         self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
         self.messages = []
         self.kept = []
+        self.recent = RecentEvents(100)
         self.reloads = []
         self.outcome = Outcome.COMMITTED
         self.gate = asyncio.Event()
@@ -183,7 +186,10 @@ class FakeHost:
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **choices):
+    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
+        self.how = how
+        policies = ("priority", "quiet_wait_s", "retries")
+        choices = {name: value for name, value in how.items() if name not in policies}
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
@@ -211,7 +217,7 @@ class FakeHost:
         refused = tuple(f"items['{one.key}']: {one.reason}" for one in self.kept)
         return ReadmissionReport(module=name, taken=1, refused=refused)
 
-    async def plan(self, what, *, allow_breaking=(), **choices):
+    async def plan(self, what, *, allow_breaking=(), rehearse=False, **choices):
         self.allowed, self.choices = list(allow_breaking), choices
         return Plan(
             modules=(
@@ -232,6 +238,9 @@ class FakeHost:
                 ),
             )
         )
+
+    async def reload_config(self):
+        return ConfigReport(path="replank.toml")
 
     async def history(self, limit=20, module=None):
         return tuple(report(tx=f"r{number}") for number in range(limit, 0, -1))

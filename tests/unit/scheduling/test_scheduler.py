@@ -263,7 +263,7 @@ async def test_a_ticket_that_is_done_may_be_awaited_from_anywhere():
     ticket.answer(REPORT)
     ticket.answer(REPORT)
     ticket.fail(ValueError("too late"))
-    chain = Chain(Lane(Gate("ledger"), 1), "upgrade").begin()
+    chain = Chain.of(Lane(Gate("ledger"), 1), "upgrade").begin()
     assert await ticket is REPORT
     chain.leave()
 
