@@ -124,6 +124,7 @@ class Code:
         self.lane = lane
         self.module = SimpleNamespace(code=self)
         self.private_name = f"{version.name}@{number}"
+        self.exits: list[Any] = []
         self.chance = world.loop.random.random
         self.running = 0
         self.ticking = 0

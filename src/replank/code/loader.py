@@ -22,7 +22,7 @@ import linecache
 import marshal
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -36,6 +36,7 @@ from replank.code.store import Version
 from replank.code.trace import explain
 from replank.errors import InternalError, ReplankError, StoreError
 from replank.syntax import parse_module
+from replank.verification.effects import Effects
 
 _CODE_MAGIC: Final = importlib.util.MAGIC_NUMBER.hex()
 
@@ -120,6 +121,7 @@ class Loader:
         *,
         runtime_names: Mapping[str, Any] | None = None,
         code: bytes | None = None,
+        effects: Effects | None = None,
     ) -> LoadedCode:
         """Load and execute a version beside all that are loaded already.
 
@@ -131,6 +133,7 @@ class Loader:
             runtime_names: Values that the version's code finds as if they were builtins.
             code: What the probe compiled (`ProbeResult.code`); used when it fits, else compiled
                 here.
+            effects: Notes what the import changes outside the version.
 
         Returns:
             The executed module. Nothing is left behind when this raises.
@@ -145,7 +148,9 @@ class Loader:
         # A dot would make it a sub-module of something else.
         private_name = _free_name(f"{name.replace('.', '_')}@{generation}")
         names = {**ENTRY_NAMES, **(runtime_names or {})}
-        tree = _Tree(version, private_name, names, _unpack(version, code))
+        effects = effects or Effects()
+        exits = effects.own(private_name)
+        tree = _Tree(version, private_name, names, _unpack(version, code), exits)
         _finder.install()
         if _finder.trees.setdefault(private_name, tree) is not tree:
             raise InternalError(
@@ -153,7 +158,8 @@ class Loader:
             )
         failure: ReplankError | None = None
         try:
-            module = importlib.import_module(private_name)
+            with effects.step(private_name, exact=False):
+                module = importlib.import_module(private_name)
         except BaseException as error:
             # Whatever a candidate raises is its author's business and must not reach the host:
             # `sys.exit` at import would otherwise end the thread or the whole process.
@@ -183,11 +189,12 @@ class _Tree:
         private_name: str,
         runtime_names: Mapping[str, Any],
         marshalled: dict[str, bytes],
+        exits: list[Callable[..., object]],
     ) -> None:
         self.version = version
         self.private_name = private_name
         self.code: dict[str, CodeType] = {}
-        self.builtins = own_builtins(version.entry, private_name, runtime_names)
+        self.builtins = own_builtins(version.entry, private_name, runtime_names, exits)
         self._files = frozenset(version.files)
         self._marshalled = marshalled
 
