@@ -322,6 +322,11 @@ class Clients:
             must(world.cancelled & ticket.modules, "a reload was cancelled by nobody")
             return
         self.outcomes.append(str(report.outcome))
+        if report.outcome == "superseded":
+            must(report.id not in world.transactions, f"{report.id} was superseded and runs")
+            newer = report.superseded_by
+            must(newer not in ("", report.id), f"{report.id} was superseded by nobody")
+            return
         tx = world.transactions[report.id]
         rules.check_report(world, tx, report)
         rules.check_drain(world, tx, report)

@@ -9,7 +9,7 @@ from typing import Any
 
 from replank.code.generation import Generation, undeclared_data
 from replank.code.undeclared import Undeclared
-from replank.coordinator.contracts import judge_contracts
+from replank.coordinator.contracts import judge_calls, judge_contracts
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
@@ -53,6 +53,8 @@ class Candidates:
             raise errors.exceptions[0] from None
         await judge_contracts(tx, self.routes)
         self._check_uses(tx)
+        if tx.reason != "rollback":
+            await judge_calls(tx, self.routes)
         for one in tx.each():
             tx.warnings += undeclared_data(one.old)
             one.migration = find_path(
@@ -131,15 +133,15 @@ class Candidates:
         hook = generation.methods.get("on_start")
         generation.started = True
         if hook is not None:
-            await self._guarded_start(generation, hook)
+            watched = effects.watched(generation.code.private_name, hook)
+            await self._guarded_start(generation, watched)
         generation.undeclared = Undeclared(generation.definition, generation.target)
 
     async def _guarded_start(self, generation: Generation, hook: Callable[..., Any]) -> None:
         name = generation.definition.name
         limit_s = self.workshop.config.restore_timeout_s
         try:
-            watched = effects.watched(generation.code.private_name, hook)
-            await self.workshop.watchdog.call(watched, limit_s, "on_start")
+            await self.workshop.watchdog.call(hook, limit_s, "on_start")
         except BaseException as error:
             if isinstance(error, ReplankError | GeneratorExit) or is_cancelled():
                 raise

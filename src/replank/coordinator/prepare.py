@@ -191,6 +191,7 @@ def _check_range(user: str, used: str, versions: str, label: str) -> None:
             module=user,
             found=versions,
             expected='such as ">=1.4,<3"',
+            do=f"correct the range in {user}",
         ) from error
     except InvalidVersion as error:
         raise DefinitionError(
