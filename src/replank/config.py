@@ -29,6 +29,7 @@ DATA_DIR: Final = ".replank"
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
+WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed"]
 
 
@@ -82,6 +83,9 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; all checks together."""
     commit_timeout_s: Seconds = 5.0
     """Seconds; the commit record is on the disk within them."""
+    when_busy: WhenBusy = "newest"
+    """What becomes of a reload whose module is being reloaded: "newest" waits, in the place of
+    those that wait already; "queue" waits behind them; "refuse" is rejected."""
     window_timeout_s: Seconds = 600.0
     """Seconds; a large state is copied within them, while the old version serves."""
     windowed_from_records: Count = 2_000
@@ -341,6 +345,7 @@ __all__ = [
     "ReloadConfig",
     "StorageConfig",
     "TelemetryConfig",
+    "WhenBusy",
     "check_all_hours",
     "load_config",
     "parse_config",

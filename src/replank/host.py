@@ -6,14 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import msgspec
 
 from replank.code.loader import Loader
 from replank.code.probe import Probe
 from replank.code.store import VersionStore
-from replank.config import Config, ModuleConfig, load_config
+from replank.config import Config, ModuleConfig, WhenBusy, load_config
+from replank.coordinator.calling import CallsByName
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
@@ -45,19 +46,18 @@ from replank.report import Plan, ReloadReport
 from replank.scheduling.asking import SchedulesReloads
 from replank.scheduling.clock import Clock, SystemClock
 from replank.scheduling.desk import RECENT, ScheduleDesk, What
-from replank.scheduling.entries import NOW, Priority, Wishes
+from replank.scheduling.entries import Priority, Wishes
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
-from replank.traffic.handle import Handle, check_arguments
-from replank.traffic.messages import Message
+from replank.traffic.handle import Handle
 from replank.verification.watchdog import Watchdog
 
 _PUT_BACK = Wishes(priority="critical")
 """A way back out of trouble waits for no window, no limit and no pause of the schedule."""
 
 
-class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
+class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -125,7 +125,12 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
-        self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self._scheduler = ReloadScheduler(
+            self._run,
+            self._routes.tied_to,
+            uses=self._routes.uses_of,
+            next_id=self._journal.next_id,
+        )
         self._desk = ScheduleDesk(
             self._scheduler,
             self._routes,
@@ -183,53 +188,6 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
         """
         return self._routes.current(name).definition
 
-    async def call(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call a module by names, as a server does.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-        """
-        return await getattr(self._routes.slot(name).handle, method)(*args, **(kwargs or {}))
-
-    async def send(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        """Queue a message by names; returns when it is accepted.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-            WrongArguments: The arguments do not fit.
-        """
-        slot = self._routes.slot(name)
-        call = self.definition(name).calls.get(method)
-        if call is not None:
-            check_arguments(name, method, call.signature, args, kwargs or {})
-        await slot.inbox.put(Message(method, args, kwargs or {}))
-
     # -- reloads ------------------------------------------------------------------------------
 
     def reload(
@@ -244,6 +202,7 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
         after_s: float | None = None,
         quiet_wait_s: float | None = None,
         retries: int | None = None,
+        when_busy: WhenBusy | None = None,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -259,6 +218,8 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             after_s: Seconds from now.
             quiet_wait_s: Seconds to wait for quiet traffic at most.
             retries: How often to try again when busy calls or the disk stopped it.
+            when_busy: What becomes of it while its modules, or modules tied to them, are being
+                reloaded; `reload.when_busy` of the configuration by default.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
@@ -274,8 +235,9 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             quiet_wait_s=quiet_wait_s,
             retries=retries,
         )
-        targets = self._targets(what)
-        return self._submit(targets, reason, on_phase, _names(allow_breaking), wishes)
+        request = Request(self._targets(what), reason, on_phase, _names(allow_breaking))
+        request.when_busy = when_busy or self.config.reload.when_busy
+        return self._desk.agenda.submit(request, wishes)
 
     def rollback(
         self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
@@ -297,7 +259,7 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
                 one.name: Target(digest=one.old.version.digest)
                 for one in probation.participants.values()
             }
-            return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
+            return self._put_back(targets, on_phase)
         previous = self._journal.previous(name)
         if previous is None:
             raise UsageError(
@@ -308,7 +270,7 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
                 do="reload a version first",
             )
         targets = {name: Target(digest=previous.digest)}
-        return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
+        return self._put_back(targets, on_phase)
 
     async def plan(
         self, what: What, *, allow_breaking: str | Iterable[str] = (), rehearse: bool = False
@@ -433,19 +395,13 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             self._routes.slot(name)
         return {name: Target(None if path is None else Path(path)) for name, path in named.items()}
 
-    def _submit(
-        self,
-        targets: Mapping[str, Target],
-        reason: str,
-        on_phase: Callable[[PhaseEvent], None] | None,
-        allow_breaking: frozenset[str] = frozenset(),
-        wishes: Wishes = NOW,
+    def _put_back(
+        self, targets: Mapping[str, Target], on_phase: Callable[[PhaseEvent], None] | None
     ) -> Ticket:
-        request = Request(targets, reason, on_phase, allow_breaking)
-        return self._desk.agenda.submit(request, wishes)
+        return self._desk.agenda.submit(Request(targets, "rollback", on_phase), _PUT_BACK)
 
     async def _run(self, request: Request) -> ReloadReport:
-        tx = self._transaction(request.targets, request.reason)
+        tx = self._transaction(request.targets, request.reason, request.id)
         tx.allow_breaking = request.allow_breaking
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
@@ -475,7 +431,9 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             )
         )
 
-    def _transaction(self, targets: Mapping[str, Target], reason: str) -> Transaction:
+    def _transaction(
+        self, targets: Mapping[str, Target], reason: str, tx_id: str | None = None
+    ) -> Transaction:
         participants = {
             name: Participant(
                 slot=self._routes.slot(name),
@@ -485,7 +443,8 @@ class Host(ExchangesState, ReloadsConfig, SchedulesReloads):
             )
             for name, target in targets.items()
         }
-        return Transaction(self._journal.next_id(), participants, reason, self.bus.publish)
+        tx_id = tx_id or self._journal.next_id()
+        return Transaction(tx_id, participants, reason, self.bus.publish)
 
 
 def _names(given: str | Iterable[str]) -> frozenset[str]:

@@ -29,6 +29,8 @@ class Outcome(enum.StrEnum):
     COMMITTED = "committed"
     ROLLED_BACK = "rolled_back"
     REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+    """It never began: a newer request for its modules has taken its place."""
 
 
 class PhaseOutcome(enum.StrEnum):
@@ -135,6 +137,8 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None
+    superseded_by: str = ""
+    """Id of the reload that has taken the place of this one."""
 
     @property
     def committed(self) -> bool:

@@ -18,6 +18,7 @@ from replank.state.names import Namespace
 from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 from replank.traffic.streams import stream_entry
+from replank.verification.effects import Effects
 
 _MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
 """What a module's source names when it may reach another module."""
@@ -47,6 +48,8 @@ class Generation:
     started_at: str = ""
     undeclared: Undeclared | None = None
     """What it held besides its state when it began to serve."""
+    effects: Effects | None = None
+    """What it did outside itself when it was loaded and started."""
 
     @property
     def label(self) -> str:

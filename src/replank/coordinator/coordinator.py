@@ -98,21 +98,25 @@ class ReloadCoordinator:
         Returns:
             What the reload would do, and why it would be rejected, if it would.
         """
-        error: ErrorReport | None = None
         with self.workshop.watchdog:
             try:
-                if any(one.slot.probation and one.slot.probation.returnable for one in tx.each()):
-                    tx.warnings.append("the last reload is in probation: no copy was rehearsed")
-                    await self._phase(tx, Phase.PREPARE, "window")
-                else:
-                    await self._end_probations(tx)
-                    await self._window(tx)
-            except Exception as raised:
-                error = failure_of(tx, raised)
-            try:
-                return plan_of(tx, error)
+                plan = plan_of(tx, await self._rehearse(tx))
             finally:
-                await tx.undo()
+                left = await tx.undo()
+        return msgspec.structs.replace(plan, warnings=(*tx.warnings, *left))
+
+    async def _rehearse(self, tx: Transaction) -> ErrorReport | None:
+        """Do everything that needs no call to wait; return why the reload would be rejected."""
+        try:
+            if any(one.slot.probation and one.slot.probation.returnable for one in tx.each()):
+                tx.warnings.append("the last reload is in probation: no copy was rehearsed")
+                await self._phase(tx, Phase.PREPARE, "window")
+            else:
+                await self._end_probations(tx)
+                await self._window(tx)
+        except Exception as error:
+            return failure_of(tx, error)
+        return None
 
     async def _window(self, tx: Transaction) -> None:
         """Do everything that needs no call to wait; what fails here is rejected."""
@@ -193,7 +197,7 @@ class ReloadCoordinator:
     # -- the pause: calls wait --------------------------------------------------------------
 
     async def _drain_in_pause(self, tx: Transaction) -> str:
-        tx.on_undo("let the states be saved again", lambda: _release_moments(tx))
+        tx.on_undo("let the states be saved again", tx.release_moments)
         for one in tx.each():  # in the order of names: two transactions cannot wait for each other
             await one.slot.persistence.moment.acquire()
             tx.moments.append(one.slot.persistence.moment)
@@ -202,7 +206,7 @@ class ReloadCoordinator:
         tx.drain.close()
         policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
         tx.drained = await tx.drain.wait(self._drain_limit_s(tx), policies)
-        tx.on_undo("let the tasks go on", lambda: _release_tasks(tx))
+        tx.on_undo("let the tasks go on", tx.release_tasks)
         for one in tx.each():
             one.slot.tasks.hold()
         for blocker in (*tx.drained.cancelled, *tx.drained.detached):
@@ -253,7 +257,7 @@ class ReloadCoordinator:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
-            _release_moments(tx)
+            tx.release_moments()
         for one in tx.each():
             one.slot.persistence.committed()
 
@@ -383,16 +387,6 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
 def _joined(pairs: Iterator[tuple[str, str]]) -> tuple[str, str]:
     before, after = zip(*pairs, strict=True)
     return ",".join(before), ",".join(after)
-
-
-def _release_tasks(tx: Transaction) -> None:
-    for one in tx.each():
-        one.slot.tasks.release()
-
-
-def _release_moments(tx: Transaction) -> None:
-    while tx.moments:
-        tx.moments.pop().release()
 
 
 def _drop(_: dict[str, Generation]) -> None:

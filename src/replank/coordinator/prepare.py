@@ -25,6 +25,8 @@ from replank.reading import read_definition
 from replank.threads import brisk_switching, in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
+from replank.verification.effects import Effects
+from replank.verification.ownership import codes_of
 from replank.verification.usage import interface_calls
 from replank.verification.watchdog import Watchdog
 
@@ -57,12 +59,15 @@ class Workshop:
             return await in_thread(self.store.get, digest, source=slot.source)
         return await in_thread(self.store.put, source or slot.source)
 
-    async def make(self, slot: Slot, version: Version, *, probed: bool = True) -> Generation:
+    async def make(
+        self, slot: Slot, version: Version, effects: Effects, *, probed: bool = True
+    ) -> Generation:
         """Load a version beside what serves.
 
         Args:
             slot: The module's slot.
             version: What to load.
+            effects: Notes what its code changes outside itself, also when this raises.
             probed: Whether a child process tries it first; a committed version needs none.
 
         Raises:
@@ -74,18 +79,25 @@ class Workshop:
         lane = Lane(slot.gate, number)
         names = {"__replank_lane__": lane, "__replank_chain__": chain_var.get}
         load = functools.partial(
-            self.loader.load, version, slot.name, number, runtime_names=names, code=compiled
+            self.loader.load,
+            version,
+            slot.name,
+            number,
+            runtime_names=names,
+            code=compiled,
+            effects=effects,
         )
         with brisk_switching():
-            code = await _loaded(load)
+            code = await _loaded(load, effects)
         try:
             definition = read_definition(code.module, slot.name)
             slot.loaded.add(definition.owner or code.module)
-            return self.watchdog.guard(
-                lambda: make_generation(number, version, code, definition, lane),
-                self.config.probe_timeout_s,
-                "the constructor",
-            )
+            with effects.step(code.private_name, exact=True):
+                made = self.watchdog.guard(
+                    lambda: make_generation(number, version, code, definition, lane),
+                    self.config.probe_timeout_s,
+                    "the constructor",
+                )
         except BaseException as error:
             code.unload()
             if isinstance(error, DefinitionError | InternalError | PhaseTimeout):
@@ -97,6 +109,9 @@ class Workshop:
                 expected="a constructor that takes nothing and returns",
                 do="mend the constructor and reload again",
             ) from error
+        made.effects = effects
+        effects.owner.entries.update(codes_of(lane.entries.values()))
+        return made
 
     async def _examine(self, slot: Slot, version: Version) -> bytes | None:
         if self.probe is None:
@@ -108,19 +123,20 @@ class Workshop:
         return result.code
 
 
-async def _loaded(load: Callable[[], LoadedCode]) -> LoadedCode:
+async def _loaded(load: Callable[[], LoadedCode], effects: Effects) -> LoadedCode:
     """Load in a thread; what comes out after the reload has given up is unloaded at once."""
     loading = asyncio.ensure_future(in_thread(load))
     try:
         return await asyncio.shield(loading)
     except asyncio.CancelledError:
-        loading.add_done_callback(_unload_late)
+        loading.add_done_callback(functools.partial(_unload_late, effects))
         raise
 
 
-def _unload_late(loading: asyncio.Future[LoadedCode]) -> None:
+def _unload_late(effects: Effects, loading: asyncio.Future[LoadedCode]) -> None:
     if not loading.cancelled() and loading.exception() is None:
         loading.result().unload()
+    effects.take_back_late()
 
 
 def check_uses(
@@ -171,6 +187,7 @@ def _check_range(user: str, used: str, versions: str, label: str) -> None:
             module=user,
             found=versions,
             expected='such as ">=1.4,<3"',
+            do=f"correct the range in {user}",
         ) from error
     except InvalidVersion as error:
         raise DefinitionError(

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from replank.code.generation import Generation
 from replank.instrumentation.events import Bus, GenerationRetired, Warned
+from replank.threads import in_thread
 
 
 class Retirement:
@@ -48,11 +49,25 @@ class Retirement:
         except Exception as error:
             text = f"on_stop of {generation.label} failed: {type(error).__name__}: {error}"
             self._bus.publish(Warned(text=text, module=name))
+        await self._tell_leaks(generation)
         number = generation.number
         generation.unload()
         self._bus.publish(
             GenerationRetired(name=name, generation=number, seconds=perf_counter() - began)
         )
+
+    async def _tell_leaks(self, generation: Generation) -> None:
+        """Warn of what the generation has left running: beside its successor it runs twice."""
+        if generation.effects is None:
+            return
+        loop, name = asyncio.get_running_loop(), generation.code.private_name
+        try:
+            lines = await in_thread(generation.effects.leaks, name, loop)
+        except Exception as error:
+            lines = (f"what it has left could not be seen: {type(error).__name__}: {error}",)
+        for line in lines:
+            text = f"left behind by {generation.label}, which serves no more: {line}"
+            self._bus.publish(Warned(text=text, module=generation.definition.name))
 
 
 async def _last_call(generation: Generation) -> None:

@@ -21,6 +21,8 @@ from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
 from replank.traffic.tasks import Tasks
 
+_NONE: frozenset[str] = frozenset()
+
 
 class WayBack(Protocol):
     """What the last commit left to do, and the way back while it lasts: its probation."""
@@ -140,13 +142,17 @@ class Routes:
             if any(use.module == name for use in generation.definition.uses)
         )
 
+    def uses_of(self, name: str) -> frozenset[str]:
+        """Return the modules that the current generation of one uses."""
+        generation = self._table.get(name)
+        return frozenset(use.module for use in generation.definition.uses) if generation else _NONE
+
     def tied_to(self, names: frozenset[str]) -> frozenset[str]:
         """Return these modules with all that they use and all that use them, one step away."""
         tied = set(names)
         for name in names:
             tied |= self.users_of(name)
-            if generation := self._table.get(name):
-                tied |= {use.module for use in generation.definition.uses}
+            tied |= self.uses_of(name)
         return frozenset(tied)
 
 
