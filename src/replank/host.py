@@ -57,6 +57,22 @@ _PUT_BACK = Wishes(priority="critical")
 """A way back out of trouble waits for no window, no limit and no pause of the schedule."""
 
 
+def _with_modules(
+    config: Config,
+    modules: Mapping[str, str | os.PathLike[str]],
+    data_dir: str | os.PathLike[str] | None,
+) -> Config:
+    """Return a configuration with what was given beside it on top."""
+    named = {name: ModuleConfig(source=str(path)) for name, path in modules.items()}
+    if not (config.modules or named):
+        raise ConfigError("the host has no modules", do='name one: Host({"ledger": "ledger.py"})')
+    return msgspec.structs.replace(
+        config,
+        modules={**config.modules, **named},
+        data_dir=str(config.data_dir if data_dir is None else data_dir),
+    )
+
+
 class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
@@ -77,17 +93,7 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         config: Config | None = None,
         clock: Clock | None = None,
     ) -> None:
-        config = config or Config()
-        named = {name: ModuleConfig(source=str(path)) for name, path in (modules or {}).items()}
-        self.config = msgspec.structs.replace(
-            config,
-            modules={**config.modules, **named},
-            data_dir=str(config.data_dir if data_dir is None else data_dir),
-        )
-        if not self.config.modules:
-            raise ConfigError(
-                "the host has no modules", do='name one: Host({"ledger": "ledger.py"})'
-            )
+        self.config = _with_modules(config or Config(), modules or {}, data_dir)
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
         self._telemetry = Telemetry(self.config.telemetry, self.bus)
