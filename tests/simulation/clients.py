@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from replank.errors import HostStopped, Overloaded, UsageError
+from replank.errors import CallAborted, HostStopped, Overloaded, UsageError
 from replank.testing.history import Kind, Operation, Reloaded, Sent
 from replank.testing.simulation import bury, virtual_clocks
 from tests.simulation import parts, rules
@@ -229,8 +229,10 @@ class Clients:
                 answer = await getattr(handle, op.call)(op, op.key, op.argument)
         except (Overloaded, HostStopped):
             op.end = "refused"
+        except CallAborted:
+            op.end = "cancelled"  # by the drain policy of the module
         except asyncio.CancelledError:
-            op.end = "cancelled"  # by its caller, or by the drain policy of the module
+            op.end = "cancelled"  # by its caller
             raise
         else:
             if op.end == "open":

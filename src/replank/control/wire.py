@@ -121,6 +121,9 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.WrongArguments, 422),
     (errors.SelfReload, 409),
     (errors.UsageError, 400),
+    # These may have done something before they ended: a client must look before it repeats them.
+    (errors.CallAborted, 504),
+    (errors.StateSealed, 409),
     (errors.TrafficError, 503),
 )
 

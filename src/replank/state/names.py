@@ -48,6 +48,13 @@ class Namespace:
             return is_private(module)
         return module == self.root or module.startswith(self.root + ".")
 
+    def classes(self) -> Iterable[type]:
+        """Yield the module's own classes that stand at the top level of its files."""
+        for module in self._modules():
+            for thing in list(vars(module).values()):
+                if isinstance(thing, type) and self.owns(thing):
+                    yield thing
+
     def find(self, name: str) -> Any:
         """Return this generation's class or function of a qualified name.
 

@@ -30,8 +30,14 @@ class LaneOfChain(Protocol):
     """What a chain needs of a lane that it touches."""
 
     chains: set[Chain]
+    leaf: LeafPass | None
     on_empty: Callable[[], None] | None
+    seal: Any
     timed: bool
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a drain waits for the calls in flight there."""
 
     @property
     def gate(self) -> GateOfChain:
@@ -53,7 +59,19 @@ class Chain:
         call: Name of its outermost call.
     """
 
-    __slots__ = ("_first", "_others", "_token", "alive", "call", "started_at", "waits_at")
+    __slots__ = (
+        "_first",
+        "_others",
+        "_token",
+        "alive",
+        "blocker",
+        "call",
+        "started_at",
+        "waits_at",
+    )
+
+    blocker: Blocker
+    """Set when a drain's policy ends the call."""
 
     def __init__(self, lane: LaneOfChain, call: str) -> None:
         # Every suspending call makes one: what is rarely needed is not made here.
@@ -74,7 +92,7 @@ class Chain:
     @property
     def awaited(self) -> bool:
         """Whether some drain waits for this chain: it must be let through to its end."""
-        return any(lane.on_empty is not None for lane in self.lanes)
+        return any(lane.awaited for lane in self.lanes)
 
     def begin(self) -> Chain:
         """Make this the chain of the running task, so that nested calls find it."""
@@ -175,6 +193,9 @@ class Blocker:
     task: asyncio.Task[Any] | None
     blocks: tuple[str, ...] = ()
     """The drained modules that it is in flight in; `module` is where it came in."""
+    chain: Chain | None = None
+    leaf: LeafPass | None = None
+    """What counts it: a chain of its own, or its module's count."""
 
     def __str__(self) -> str:
         # The first frame is the call's own line; the last is what it waits in.
@@ -193,7 +214,7 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
         since: When the drain began; calls whose beginning nobody noted are at least as old.
     """
     lanes = tuple(lanes)
-    chains = {chain for lane in lanes for chain in lane.chains}
+    chains = {chain for lane in lanes for chain in tuple(lane.chains)}
     held = _holders(chains, lanes)
     now = perf_counter()
     blockers = []
@@ -207,6 +228,7 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
                 stack=stack,
                 task=task,
                 blocks=tuple(lane.gate.module for lane in lanes if chain in lane.chains),
+                chain=chain,
             )
         )
     age_s = now - (now if since is None else since)
@@ -214,7 +236,8 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
         module = lane.gate.module
         found = [one for one in held.leaves if one[0] is lane]
         blockers += [
-            Blocker(module, call, age_s, stack, task, (module,)) for _, call, task, stack in found
+            Blocker(module, call, age_s, stack, task, (module,), leaf=lane.leaf)
+            for _, call, task, stack in found
         ]
         unseen = lane.in_flight - len(lane.chains) - len(found)  # run by something else than a task
         blockers += [Blocker(module, "a call", age_s, (), None, (module,))] * unseen
