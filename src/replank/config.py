@@ -39,7 +39,8 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     source: Annotated[str, msgspec.Meta(min_length=1)]
     """File or package folder; in a file relative to that file, absolute once loaded."""
     drain_policy: DrainPolicy = "abort"
-    """What becomes of calls that outlive the drain deadline."""
+    """What becomes of calls that outlive the drain deadline: they end the reload ("abort"), are
+    ended themselves ("cancel"), or end on the old version, whose state is sealed ("detach")."""
     max_waiting: Count = 10_000
     """Calls that may wait at the closed gate; one more is answered `Overloaded`."""
     max_messages: Count = 100_000

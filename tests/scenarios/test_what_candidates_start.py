@@ -39,7 +39,7 @@ class Own(logging.Handler):
         pass
 
 def work(*_):
-    while True:
+    while threading.main_thread().is_alive():  # what a test leaves for atexit ends there
         time.sleep(0.002)
 
 async def tick():

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from replank.errors import HostStopped, Overloaded, UsageError
+from replank.errors import CallAborted, HostStopped, Overloaded, StateSealed, UsageError
 from replank.testing.history import Kind, Operation, Reloaded, Sent
 from replank.testing.simulation import bury, virtual_clocks
 from tests.simulation import parts, rules
@@ -233,8 +233,12 @@ class Clients:
                 answer = await getattr(handle, op.call)(op, op.key, op.argument)
         except (Overloaded, HostStopped):
             op.end = "refused"
+        except StateSealed:
+            op.end = "sealed"  # it outlived its version: it ran, and its write is refused
+        except CallAborted:
+            op.end = "cancelled"  # by the drain policy of the module
         except asyncio.CancelledError:
-            op.end = "cancelled"  # by its caller, or by the drain policy of the module
+            op.end = "cancelled"  # by its caller
             raise
         else:
             if op.end == "open":
@@ -245,7 +249,7 @@ class Clients:
         """Put a call into the history of its module."""
         kinds = {"read": Kind.READ, "write": Kind.WRITE, "add": Kind.ADD, "add_inline": Kind.ADD}
         history = self.world.history[op.module]
-        if op.end == "refused" or op.runs == 0:
+        if op.end in ("refused", "sealed") or op.runs == 0:
             return  # it must have had no effect: one that it had would be unexplained
         known = op.returned_at if op.end == "answered" and not op.outlived else None
         kind = kinds.get(op.call, Kind.READ)

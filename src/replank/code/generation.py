@@ -15,6 +15,7 @@ from replank.code.undeclared import Undeclared
 from replank.definition import CallKind, Definition
 from replank.module import Runtime
 from replank.state.names import Namespace
+from replank.state.sealing import Seal, sealed_values
 from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 from replank.traffic.streams import stream_entry
@@ -34,6 +35,7 @@ class Generation:
         lane: The way in for calls.
         started: Whether `on_start` was begun.
         started_at: When it began to serve, ISO 8601, UTC; empty before.
+        seal: What keeps calls that outlive it from writing to its state.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Generation:
     """What it held besides its state when it began to serve."""
     effects: Effects | None = None
     """What it did outside itself when it was loaded and started."""
+    seal: Seal | None = None
 
     @property
     def label(self) -> str:
@@ -64,7 +67,8 @@ class Generation:
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""
         space = vars(self.target)
-        return {name: space[name] for name in self.definition.hints if name in space}
+        found = {name: space[name] for name in self.definition.hints if name in space}
+        return sealed_values(self.seal, found)
 
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set state fields."""
@@ -83,6 +87,8 @@ class Generation:
 
     def unload(self) -> None:
         """Take it out of memory: nothing of ours refers to it afterwards."""
+        if self.seal is not None:
+            self.seal.lift()
         self.lane.entries = {}
         self.lane.methods = {}
         self.methods = {}

@@ -158,6 +158,9 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.WrongArguments, 422),
     (errors.SelfReload, 409),
     (errors.UsageError, 400),
+    # These may have done something before they ended: a client must look before it repeats them.
+    (errors.CallAborted, 504),
+    (errors.StateSealed, 409),
     (errors.TrafficError, 503),
     (errors.PhaseTimeout, 503),  # calls in flight did not end in time: try again
     (errors.ModuleError, 422),  # what was sent does not fit the module

@@ -15,6 +15,7 @@ from replank.config import Config
 from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
 from replank.coordinator.endings import guarded, is_committed, settled
+from replank.coordinator.outliving import seal_outlived
 from replank.coordinator.phases import SPECS, Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop
@@ -209,8 +210,7 @@ class ReloadCoordinator:
         tx.on_undo("let the tasks go on", tx.release_tasks)
         for one in tx.each():
             one.slot.tasks.hold()
-        for blocker in (*tx.drained.cancelled, *tx.drained.detached):
-            tx.warnings.append(f"outlived the drain: {blocker}")
+        seal_outlived(tx)
         return ""
 
     async def _snapshot_in_pause(self, tx: Transaction) -> str:

@@ -53,7 +53,12 @@ class Probation:
     @property
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
-        return self._kept and not self._over
+        return self._kept and not self._over and not self._in_use
+
+    @property
+    def _in_use(self) -> bool:
+        """Whether something goes on in an old generation still: its state must stay sealed."""
+        return any(one.old.lane.outlived for one in self.participants.values())
 
     async def settled(self) -> None:
         """Return when everything has its place."""

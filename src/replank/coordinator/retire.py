@@ -44,6 +44,8 @@ class Retirement:
         began = perf_counter()
         await _last_call(generation)
         name = generation.definition.name
+        if generation.seal is not None:  # on_stop may write: it is no call
+            generation.seal.lift()
         try:
             await self._stop(generation)
         except Exception as error:

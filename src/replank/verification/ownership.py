@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from replank.hints import is_private
+from replank.suspended import arguments
 
 _DEPTH_MAX = 4
 _RUNNABLE = (types.CoroutineType, types.FunctionType, types.MethodType, functools.partial)
@@ -124,7 +125,8 @@ def _within(thing: Any) -> Iterable[Any]:  # noqa: PLR0911 - one line a kind
         case functools.partial():
             return (thing.func, *thing.args, *thing.keywords.values())
         case types.CoroutineType():
-            return _locals(thing.cr_frame)  # not what it awaits: that may be anybody's call
+            # not what it awaits: that may be anybody's call
+            return [one for one in arguments(thing) if isinstance(one, _RUNNABLE)]
         case weakref.ref():
             return (thing(),)
         case tuple() | list() if len(thing) < 16:  # noqa: PLR2004 - arguments, not data
@@ -135,15 +137,6 @@ def _within(thing: Any) -> Iterable[Any]:  # noqa: PLR0911 - one line a kind
 
 def _is_ours(module: Any) -> bool:
     return isinstance(module, str) and module.partition(".")[0] == "replank"
-
-
-def _locals(frame: types.FrameType | None) -> Iterable[Any]:
-    """Return the arguments of a coroutine, such as one that drives another."""
-    if frame is None:
-        return ()
-    names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
-    values = [frame.f_locals.get(name) for name in names]
-    return [one for one in values if isinstance(one, _RUNNABLE)]
 
 
 def _cells(function: types.FunctionType) -> list[Any]:
