@@ -119,15 +119,7 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
         self._probe = Probe() if self.config.reload.probe else None
-        self._workshop = Workshop(
-            store=VersionStore(self.data_dir / "versions"),
-            loader=Loader(),
-            probe=self._probe,
-            watchdog=Watchdog(),
-            config=self.config.reload,
-            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
-            next_generation=self._journal.next_generation,
-        )
+        self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
@@ -390,6 +382,17 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         self._lock.release()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _make_workshop(self) -> Workshop:
+        return Workshop(
+            store=VersionStore(self.data_dir / "versions"),
+            loader=Loader(),
+            probe=self._probe,
+            watchdog=Watchdog(),
+            config=self.config.reload,
+            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
+            next_generation=self._journal.next_generation,
+        )
 
     def _targets(self, what: What) -> dict[str, Target]:
         if isinstance(what, str):
