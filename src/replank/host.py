@@ -123,12 +123,7 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
-        self._scheduler = ReloadScheduler(
-            self._run,
-            self._routes.tied_to,
-            uses=self._routes.uses_of,
-            next_id=self._journal.next_id,
-        )
+        self._scheduler = self._make_scheduler()
         self._desk = ScheduleDesk(
             self._scheduler,
             self._routes,
@@ -382,6 +377,14 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         self._lock.release()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _make_scheduler(self) -> ReloadScheduler:
+        return ReloadScheduler(
+            self._run,
+            self._routes.tied_to,
+            uses=self._routes.uses_of,
+            next_id=self._journal.next_id,
+        )
 
     def _make_workshop(self) -> Workshop:
         return Workshop(
