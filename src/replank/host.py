@@ -119,24 +119,11 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
         self._probe = Probe() if self.config.reload.probe else None
-        self._workshop = Workshop(
-            store=VersionStore(self.data_dir / "versions"),
-            loader=Loader(),
-            probe=self._probe,
-            watchdog=Watchdog(),
-            config=self.config.reload,
-            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
-            next_generation=self._journal.next_generation,
-        )
+        self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
-        self._scheduler = ReloadScheduler(
-            self._run,
-            self._routes.tied_to,
-            uses=self._routes.uses_of,
-            next_id=self._journal.next_id,
-        )
+        self._scheduler = self._make_scheduler()
         self._desk = ScheduleDesk(
             self._scheduler,
             self._routes,
@@ -390,6 +377,25 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         self._lock.release()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _make_scheduler(self) -> ReloadScheduler:
+        return ReloadScheduler(
+            self._run,
+            self._routes.tied_to,
+            uses=self._routes.uses_of,
+            next_id=self._journal.next_id,
+        )
+
+    def _make_workshop(self) -> Workshop:
+        return Workshop(
+            store=VersionStore(self.data_dir / "versions"),
+            loader=Loader(),
+            probe=self._probe,
+            watchdog=Watchdog(),
+            config=self.config.reload,
+            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
+            next_generation=self._journal.next_generation,
+        )
 
     def _targets(self, what: What) -> dict[str, Target]:
         if isinstance(what, str):
