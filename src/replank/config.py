@@ -56,6 +56,8 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
     contract: ContractPolicy = "users"
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
+    tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Tests of the module, a file or folder for pytest: every candidate must pass them first."""
     durable: bool = False
     """Whether a message is on the disk when it is accepted, and outlives a crash."""
     persist: PersistPolicy = "stop"
@@ -99,6 +101,9 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; a child that takes longer is killed and the candidate rejected."""
     probe_memory_bytes: ByteCount = GIB
     """Bytes of address space that the child may add for the candidate."""
+
+    tests_timeout_s: Seconds = 60.0
+    """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
 
 
 class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -353,8 +358,16 @@ def _value_at(raw: Any, key: str) -> Any:
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     """Resolve every path against the file's folder, not against the working directory."""
+
+    def absolute(path: str) -> str:
+        return str(base / Path(path).expanduser())
+
     modules = {
-        name: msgspec.structs.replace(module, source=str(base / Path(module.source).expanduser()))
+        name: msgspec.structs.replace(
+            module,
+            source=absolute(module.source),
+            tests=None if module.tests is None else absolute(module.tests),
+        )
         for name, module in config.modules.items()
     }
     data_dir = str(base / Path(config.data_dir).expanduser())

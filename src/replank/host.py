@@ -95,7 +95,8 @@ class Host(ExchangesState):
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
-        self._probe = Probe() if self.config.reload.probe else None
+        tested = any(module.tests for module in self.config.modules.values())
+        self._probe = Probe() if self.config.reload.probe or tested else None
         self._workshop = Workshop(
             store=VersionStore(self.data_dir / "versions"),
             loader=Loader(),

@@ -81,6 +81,9 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     schema_to: int = 0
     records_migrated: int = 0
     mode: str = "eager"
+    tests_passed: int = 0
+    """How many of the candidate's own tests passed before it was loaded."""
+    tests_skipped: int = 0
 
 
 class ErrorReport(_Record, frozen=True, kw_only=True):

@@ -175,6 +175,10 @@ class Candidates:
 
     async def _make(self, tx: Transaction, one: Participant) -> None:
         one.version = await self.workshop.stored(one.slot, one.source, one.digest)
+        if one.digest is None:  # a committed version has passed its tests before
+            one.tests = await self.workshop.run_tests(one.slot, one.version)
+            if one.tests is not None and not one.tests.passed:
+                tx.warnings.append(f"{one.name}: every one of its tests was skipped")
         one.candidate = await self.workshop.make(one.slot, one.version, probed=one.digest is None)
         tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
 

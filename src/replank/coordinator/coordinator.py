@@ -14,8 +14,9 @@ from replank.code.generation import Generation
 from replank.config import Config
 from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
+from replank.coordinator.deadlines import drain_limit, limit_of
 from replank.coordinator.endings import guarded, is_committed, settled
-from replank.coordinator.phases import SPECS, Where
+from replank.coordinator.phases import Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop, brisk_switching
 from replank.coordinator.probation import Probation
@@ -142,11 +143,7 @@ class ReloadCoordinator:
     async def _phase(self, tx: Transaction, phase: Phase, where: Where) -> None:
         work = getattr(self, f"_{phase}_in_{where}")
         # The work knows its own limit and says best what did not end; this one is the last resort.
-        tx.limit_s = SPECS[phase].deadline_s(self.config.reload)
-        if phase is Phase.DRAIN:
-            tx.limit_s = self._drain_limit_s(tx)
-        elif phase is Phase.SNAPSHOT and where == "window":
-            tx.limit_s = self.config.reload.window_timeout_s
+        tx.limit_s = limit_of(tx, phase, where, self.config)
         await tx.run(phase, where, work, tx.limit_s + _GRACE_S)
 
     async def _guarded(self, tx: Transaction, one: Participant, work: Awaitable[None]) -> None:
@@ -160,7 +157,7 @@ class ReloadCoordinator:
             await self.candidates.prepare_return(tx, tx.back)
         else:
             await self.candidates.prepare(tx)
-        return ", ".join(f"{one.name} {one.new.definition.label}" for one in tx.each())
+        return ", ".join(one.prepared() for one in tx.each())
 
     async def _snapshot_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
@@ -200,7 +197,7 @@ class ReloadCoordinator:
         tx.on_undo("open the gates", lambda: self._reopen(tx))
         tx.drain.close()
         policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
-        tx.drained = await tx.drain.wait(self._drain_limit_s(tx), policies)
+        tx.drained = await tx.drain.wait(drain_limit(tx, self.config), policies)
         tx.on_undo("let the tasks go on", lambda: _release_tasks(tx))
         for one in tx.each():
             one.slot.tasks.hold()
@@ -255,9 +252,6 @@ class ReloadCoordinator:
             _release_moments(tx)
         for one in tx.each():
             one.slot.persistence.committed()
-
-    def _drain_limit_s(self, tx: Transaction) -> float:
-        return max(self.config.drain_timeout_s(name) for name in tx.names)
 
     async def _write_commit_record(self, tx: Transaction) -> None:
         """Write the record; when the writing fails, what the disk says decides."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -16,12 +17,12 @@ from packaging.version import Version as Label
 
 from replank.code.generation import Generation, make_generation
 from replank.code.loader import LoadedCode, Loader
-from replank.code.probe import Probe, ProbeLimits
+from replank.code.probe import Probe, ProbeLimits, TestCounts, TestRun
 from replank.code.store import Version, VersionStore
 from replank.config import ReloadConfig
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
-from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceError
+from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
 from replank.threads import in_thread
@@ -101,8 +102,30 @@ class Workshop:
                 do="mend the constructor and reload again",
             ) from error
 
+    async def run_tests(self, slot: Slot, version: Version) -> TestCounts | None:
+        """Run the module's own tests against a version; None when it names none.
+
+        Raises:
+            CheckError: They did not all pass.
+        """
+        if slot.config.tests is None or self.probe is None:
+            return None
+        path = await in_thread(Path(slot.config.tests).absolute)
+        if not await in_thread(path.exists):
+            raise CheckError(
+                f"there are no tests at {path}",
+                module=slot.name,
+                expected="a file or folder of tests for pytest",
+                do="correct `tests` in the module's configuration",
+            )
+        limits = ProbeLimits(
+            seconds=self.config.tests_timeout_s, memory_bytes=self.config.probe_memory_bytes
+        )
+        tests = TestRun(path=str(path), source=str(slot.source))
+        return await self.probe.run_tests(version, slot.name, tests, limits=limits)
+
     async def _examine(self, slot: Slot, version: Version) -> bytes | None:
-        if self.probe is None:
+        if self.probe is None or not self.config.probe:
             return None
         limits = ProbeLimits(
             seconds=self.config.probe_timeout_s, memory_bytes=self.config.probe_memory_bytes

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from replank.code.generation import Generation
+from replank.code.probe import TestCounts
 from replank.code.store import Version
 from replank.coordinator.phases import Course, Where
 from replank.coordinator.slot import Slot, WayBack
@@ -47,6 +48,8 @@ class Participant:
     transfer: Transfer | None = None
     slow_checks: frozenset[str] = frozenset()
     """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
+    tests: TestCounts | None = None
+    """How its own tests went; None when it has none."""
     contract_changes: tuple[ContractChange, ...] = ()
     """What the candidate offers otherwise than what serves."""
     invariants: Invariants | None = None
@@ -75,6 +78,11 @@ class Participant:
         assert self.transfer is not None, f"{self.name} is not prepared"
         return self.transfer
 
+    def prepared(self) -> str:
+        """Name the candidate and what it has passed, for the operator."""
+        passed = f" ({self.tests.passed} tests passed)" if self.tests else ""
+        return f"{self.name} {self.new.definition.label}{passed}"
+
     def report(self) -> ModuleReport:
         """Return what happened to this module."""
         old, new = self.old, self.candidate
@@ -90,6 +98,8 @@ class Participant:
             schema_to=new.definition.schema.version if new else 0,
             records_migrated=self.transfer.records if self.transfer else 0,
             mode=self.transfer.mode if self.transfer else "eager",
+            tests_passed=self.tests.passed if self.tests else 0,
+            tests_skipped=self.tests.skipped if self.tests else 0,
         )
 
 
