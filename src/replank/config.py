@@ -6,7 +6,6 @@ with the file, the line, what was found and what was expected. Nothing here star
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.errors import ConfigError
-from replank.toml_lines import key_lines, location_of
+from replank.toml_lines import key_lines, location_of, refuse_unknown, value_at
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
@@ -106,6 +105,25 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
 
 
+class ProbationConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What sends a version back in the `reload.probation_s` after its commit: `[probation]`."""
+
+    observe: bool = True
+    """Whether calls are counted and timed, in the window and on probation."""
+    min_calls: Count = 20
+    """Calls of one method, in each version, without which nothing is said about it."""
+    error_budget: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    """Share of calls that may fail; more, and more than before, sends the version back."""
+    latency_ratio: Annotated[float, msgspec.Meta(gt=1)] = 2.0
+    """How many times as long as before the median call may take."""
+    latency_for_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    """Seconds that a method must be found slower, at every look, before that counts."""
+    check_every_s: Seconds = 5.0
+    """Seconds from one round of the module's own checks to the next."""
+    look_every_s: Seconds = 0.25
+    """Seconds from one look at the calls to the next."""
+
+
 class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Module calls and control over HTTP: `[http]`."""
 
@@ -149,6 +167,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that calls in flight and queued messages get when the host stops."""
     modules: dict[str, ModuleConfig] = {}
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
+    probation: ProbationConfig = msgspec.field(default_factory=ProbationConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
 
@@ -274,6 +293,7 @@ def _widen_short_modules(raw: dict[str, Any]) -> None:
 
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
+    "probation": ProbationConfig,
     "http": HttpConfig,
     "storage": StorageConfig,
 }
@@ -281,10 +301,10 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
 
 def _refuse_unknown_keys(raw: dict[str, Any], file: Path, lines: Mapping[str, int]) -> None:
     """Do what `forbid_unknown_fields` does, but say where, and what was probably meant."""
-    _refuse_unknown(raw, Config, "", file, lines)
+    refuse_unknown(raw, Config, "", file, lines)
     for section, kind in _SECTIONS.items():
         if isinstance(raw.get(section), dict):
-            _refuse_unknown(raw[section], kind, f"{section}.", file, lines)
+            refuse_unknown(raw[section], kind, f"{section}.", file, lines)
     modules = raw.get("modules")
     if not isinstance(modules, dict):
         return
@@ -296,28 +316,7 @@ def _refuse_unknown_keys(raw: dict[str, Any], file: Path, lines: Mapping[str, in
                 location=location_of(file, lines, f"modules.{name}"),
             )
         if isinstance(value, dict):
-            _refuse_unknown(value, ModuleConfig, f"modules.{name}.", file, lines)
-
-
-def _refuse_unknown(
-    raw: dict[str, Any],
-    kind: type[msgspec.Struct],
-    prefix: str,
-    file: Path,
-    lines: Mapping[str, int],
-) -> None:
-    known = kind.__struct_fields__
-    for key in raw:
-        if key in known:
-            continue
-        near = difflib.get_close_matches(key, known, n=1)
-        raise ConfigError(
-            f"unknown key {prefix}{key} in {file.name}",
-            found=key,
-            expected=f"one of {', '.join(known)}",
-            do=f"did you mean {prefix}{near[0]}?" if near else "remove it",
-            location=location_of(file, lines, prefix + key),
-        )
+            refuse_unknown(value, ModuleConfig, f"modules.{name}.", file, lines)
 
 
 def _wrong_value(
@@ -341,19 +340,11 @@ def _wrong_value(
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
-        found=None if missing else repr(_value_at(raw, key)),
+        found=None if missing else repr(value_at(raw, key)),
         expected=None if missing else text[:1].lower() + text[1:],
         do=f'add {missing[1]} = "..."' if missing else "correct the value",
         location=location_of(file, lines, key),
     )
-
-
-def _value_at(raw: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(raw, dict) or part not in raw:
-            return raw
-        raw = raw[part]
-    return raw
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -383,6 +374,7 @@ __all__ = [
     "HttpConfig",
     "ModuleConfig",
     "PersistPolicy",
+    "ProbationConfig",
     "ReloadConfig",
     "StorageConfig",
     "config_for_files",

@@ -39,6 +39,7 @@ from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
+from replank.scheduling.probations import KeepsProbations, back_of
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
@@ -49,7 +50,7 @@ from replank.verification.watchdog import Watchdog
 What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
 
 
-class Host(ExchangesState):
+class Host(ExchangesState, KeepsProbations):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -109,6 +110,7 @@ class Host(ExchangesState):
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
+        self._coordinator.on_trip = self._tripped
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
         self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
 
@@ -246,12 +248,7 @@ class Host(ExchangesState):
         """
         probation = self._routes.slot(name).probation
         if probation is not None and probation.returnable:
-            # Should the probation end meanwhile, these are reloads to the versions before.
-            targets = {
-                one.name: Target(digest=one.old.version.digest)
-                for one in probation.participants.values()
-            }
-            return self._submit(targets, "rollback", on_phase)
+            return self._submit(back_of(probation), "rollback", on_phase)
         previous = self._journal.previous(name)
         if previous is None:
             raise UsageError(
@@ -380,7 +377,7 @@ class Host(ExchangesState):
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)
-        tx.allow_breaking = request.allow_breaking
+        tx.allow_breaking, tx.cause = request.allow_breaking, request.cause
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)

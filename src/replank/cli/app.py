@@ -10,7 +10,7 @@ it runs. Click it is, and not Typer, because Typer imports pydantic at every sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,12 +23,14 @@ from replank.cli.options import (
     allow_option,
     call_arguments,
     client_of,
+    follow,
     host_options,
     json_option,
     print_json,
     show,
     target_arguments,
 )
+from replank.cli.probation import abort, pause, probation, promote, resume
 from replank.cli.state import state
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ def reload(
         def begin(on_line: Any) -> ReloadReport:
             return client.reload(what, on_line=on_line, allow_breaking=allowed)
 
-        _follow(begin, names, as_json=as_json)
+        follow(begin, names, as_json=as_json)
 
 
 @app.command()
@@ -122,24 +124,7 @@ def reload(
 def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Go back to the version before, keeping what was written since."""
     with client_of(data_dir, config, as_json=as_json) as client:
-        _follow(lambda on_line: client.rollback(name, on_line=on_line), [name], as_json=as_json)
-
-
-def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
-    """Show a reload as it happens, then its report; end with its exit code."""
-    from replank.cli.outcome import OF_OUTCOME
-
-    if as_json:
-        report = begin(None)
-        print_json(report)
-    else:
-        from replank.cli.live import show_phases
-        from replank.cli.render import make_console
-
-        with show_phases(make_console(), " ".join(names)) as on_line:
-            report = begin(on_line)
-        show(report, "render_report")
-    raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
+        follow(lambda on_line: client.rollback(name, on_line=on_line), [name], as_json=as_json)
 
 
 @app.command()
@@ -264,6 +249,8 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
 app.add_command(diff)
 app.add_command(migrations)
 app.add_command(state)
+for command in (probation, promote, abort, pause, resume):
+    app.add_command(command)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------
 

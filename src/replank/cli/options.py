@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from replank.control.client import Client
+    from replank.report import ReloadReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,12 +65,30 @@ def client_of(data_dir: Path | None, config: Path | None, *, as_json: bool) -> I
             yield client
 
 
-def show(record: Any, render: str, *more: Any) -> None:
-    """Print a record for people, with the function of `render` or `render_state` that is named."""
-    from replank.cli import render as rendering
-    from replank.cli import render_state
+def follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
+    """Show a reload as it happens, then its report; end with its exit code."""
+    from replank.cli.outcome import OF_OUTCOME
 
-    function = getattr(rendering, render, None) or getattr(render_state, render)
+    if as_json:
+        report = begin(None)
+        print_json(report)
+    else:
+        from replank.cli.live import show_phases
+        from replank.cli.render import make_console
+
+        with show_phases(make_console(), " ".join(names)) as on_line:
+            report = begin(on_line)
+        show(report, "render_report")
+    raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
+
+
+def show(record: Any, render: str, *more: Any) -> None:
+    """Print a record for people, with the function of one of the `render` modules that is named."""
+    from replank.cli import render as rendering
+    from replank.cli import render_probation, render_state
+
+    rooms = (rendering, render_state, render_probation)
+    function = next(getattr(room, render) for room in rooms if hasattr(room, render))
     # Soft wrap: a path or a command to paste must not be broken in two.
     rendering.make_console().print(function(record, *more), soft_wrap=True)
 
@@ -86,6 +105,7 @@ __all__ = [
     "allow_option",
     "call_arguments",
     "client_of",
+    "follow",
     "host_options",
     "json_option",
     "print_json",

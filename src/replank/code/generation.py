@@ -16,6 +16,7 @@ from replank.module import Runtime
 from replank.state.names import Namespace
 from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
+from replank.traffic.observing import Observer
 from replank.traffic.streams import stream_entry
 
 _MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
@@ -42,6 +43,8 @@ class Generation:
     lane: Lane
     methods: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """Every bound method or function that the runtime may call, by name."""
+    observer: Observer | None = None
+    """What was seen of its calls, in windows and on probation."""
     started: bool = False
     started_at: str = ""
 

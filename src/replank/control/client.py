@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -19,13 +19,14 @@ from replank.control.locate import Contact, HostNotFound, read_contact
 from replank.control.wire import CallFailed
 from replank.errors import InternalError, ReplankError, UsageError
 from replank.instrumentation.status import HostStatus
-from replank.report import Plan, ReloadReport
+from replank.report import Plan, ProbationReport, ReloadReport
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.format import Snapshot, SnapshotReader
 
 T = TypeVar("T")
 What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
 OnLine = Callable[[Any], None]
+Decision = Literal["promote", "pause", "resume"]
 
 TIMEOUT_S: Final = 30.0
 RELOAD_TIMEOUT_S: Final = 600.0
@@ -144,6 +145,34 @@ class Client:
         """
         body = wire.RollbackRequest(module=module, stream=True)
         return self._follow("/control/rollback", body, on_line)
+
+    def probation(self, module: str) -> ProbationReport:
+        """Return how the version of a module that is on probation does.
+
+        Args:
+            module: Its name.
+        """
+        return self._get(f"/control/probation?{urlencode({'module': module})}", ProbationReport)
+
+    def decide(self, module: str, action: Decision) -> ProbationReport:
+        """Promote a version on probation, or let its probation stand still or go on.
+
+        Args:
+            module: Its name.
+            action: "promote", "pause" or "resume".
+        """
+        body = wire.ProbationRequest(module=module, action=action)
+        return self._post("/control/probation", body, ProbationReport)
+
+    def abort(self, module: str, *, on_line: OnLine | None = None) -> ReloadReport:
+        """Send a version on probation back, its whole transaction, and return the report.
+
+        Args:
+            module: Its name.
+            on_line: Called with each event as it happens.
+        """
+        body = wire.ProbationRequest(module=module, action="abort", stream=True)
+        return self._follow("/control/probation", body, on_line)
 
     def call(self, module: str, method: str, arguments: Any = None) -> Any:
         """Call a module and return the answer as plain JSON values.

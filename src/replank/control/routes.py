@@ -66,6 +66,8 @@ class ControlRoutes:
                 self._route("plan", "POST", self._plan),
                 self._route("reload", "POST", self._reload),
                 self._route("rollback", "POST", self._rollback),
+                self._route("probation", "GET", self._probation),
+                self._route("probation", "POST", self._end_probation),
                 self._route("stop", "POST", self._stop),
                 self._route("state", "GET", self._describe_state),
                 self._route("state/export", "POST", self._export_state),
@@ -114,6 +116,9 @@ class ControlRoutes:
         module = request.query_params.get("module") or None
         return _json(await self._host.history(limit, module))
 
+    async def _probation(self, request: Request) -> Response:
+        return _json(self._host.probation(request.query_params.get("module") or ""))
+
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
@@ -153,6 +158,18 @@ class ControlRoutes:
             return ticket
 
         return await self._run(begin, stream=wanted.stream)
+
+    async def _end_probation(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.ProbationRequest)
+        if wanted.action == "abort":
+
+            def begin(on_phase: OnPhase | None) -> Awaitable[Any]:
+                ticket: Awaitable[Any] = self._host.abort(wanted.module, on_phase=on_phase)
+                return ticket
+
+            return await self._run(begin, stream=wanted.stream)
+        answer = getattr(self._host, wanted.action)(wanted.module)
+        return _json(await answer if wanted.action == "promote" else answer)
 
     async def _import_state(self, request: Request) -> Response:
         wanted = await self._read(request, wire.ImportRequest)

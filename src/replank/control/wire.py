@@ -64,6 +64,15 @@ class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     stream: bool = False
 
 
+class ProbationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/probation`."""
+
+    module: str
+    action: Literal["promote", "abort", "pause", "resume"]
+    stream: bool = False
+    """Of an abort: whether to answer with events as they happen."""
+
+
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /control/plan`."""
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 
 import msgspec
@@ -24,9 +25,10 @@ from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
+from replank.coordinator.watch import Countdown, OnTrip, Watch, window_observed
 from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, ReloadStarted
 from replank.journal.journal import Journal
-from replank.report import ErrorReport, Outcome, Phase, Plan, ReloadReport
+from replank.report import ErrorReport, Outcome, Phase, Plan, ProbationReport, ReloadReport
 from replank.state.collector import CollectorGuard
 from replank.state.manager import parked_by
 from replank.traffic.drain import Drain
@@ -59,6 +61,8 @@ class ReloadCoordinator:
         self.candidates = Candidates(routes, workshop)
         self._releasing: set[asyncio.Task[None]] = set()
         self.retirement = Retirement(bus, self.candidates.stop)
+        self.on_trip: OnTrip | None = None
+        """Has a transaction go back; without it nothing is watched after a commit."""
 
     async def run(self, tx: Transaction) -> ReloadReport:
         """Take a transaction through all phases.
@@ -116,18 +120,12 @@ class ReloadCoordinator:
 
     async def _window(self, tx: Transaction) -> None:
         """Do everything that needs no call to wait; what fails here is rejected."""
-        for one in tx.each():
-            # The longest call without this reload's pause: the certificate sets it beside the wait.
-            one.slot.gate.longest_call_s, one.old.lane.timed = 0.0, True
-        try:
+        with window_observed(tx, self.config):
             await self._phase(tx, Phase.PREPARE, "window")
             await self._phase(tx, Phase.SNAPSHOT, "window")
             await self._phase(tx, Phase.MIGRATE, "window")
             await self._phase(tx, Phase.RESTORE, "window")
             await self._phase(tx, Phase.VERIFY, "window")
-        finally:
-            for one in tx.each():
-                one.old.lane.timed = False
 
     async def _pause(self, tx: Transaction) -> None:
         """Do what must be done while calls wait; what fails here is rolled back."""
@@ -308,18 +306,28 @@ class ReloadCoordinator:
                         generation=one.new.number,
                     )
                 )
-            self._begin_probation(tx)
+            self._begin_probation(tx, report)
         self.bus.publish(ReloadEnded(id=tx.id, report=report))
         return report
 
-    def _begin_probation(self, tx: Transaction) -> None:
-        seconds = 0.0 if tx.back else self.config.reload.probation_s
-        probation = Probation(tx, seconds, self.retirement.retire, self.candidates.stop, self.bus)
+    def _begin_probation(self, tx: Transaction, report: ReloadReport) -> None:
+        countdown = Countdown(0.0 if tx.back else self.config.reload.probation_s)
+        watch = None
+        if tx.reason != "rollback" and countdown.left_s and self.on_trip is not None:
+            watch = Watch(tx, self.config, countdown, self.workshop.watchdog, self.bus)
+            watch.on_trip, watch.on_end = self.on_trip, partial(self._write_probation, tx, report)
+        retire, stop = self.retirement.retire, self.candidates.stop
+        probation = Probation(tx, countdown, retire, stop, self.bus, watch)
         for one in tx.each():
             one.slot.probation = probation
             if tx.back is not None:
                 fingerprint = one.old.definition.schema.fingerprint
                 one.slot.parked[fingerprint] = parked_by(one.state)
+
+    async def _write_probation(
+        self, tx: Transaction, report: ReloadReport, found: ProbationReport
+    ) -> None:
+        await self.journal.finish(tx.id, msgspec.structs.replace(report, probation=found))
 
     async def _end_probations(self, tx: Transaction) -> None:
         """Let go of what the last reloads of these modules have kept; a rollback takes it over."""

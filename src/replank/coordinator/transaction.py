@@ -133,6 +133,8 @@ class Transaction:
     """Held so that no save freezes a state while the gates are closed."""
     held: dict[str, Held] = field(default_factory=dict)
     messages_held: int = 0
+    cause: str = ""
+    """What made it necessary, for the report."""
     warnings: list[str] = field(default_factory=list)
     checks_passed: int = 0
     digests: tuple[str, str] = ("", "")

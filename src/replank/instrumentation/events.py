@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from replank.report import ErrorReport, Phase, PhaseOutcome, ReloadReport
+from replank.report import ErrorReport, Phase, PhaseOutcome, ProbationReport, ReloadReport
 
 _logger = logging.getLogger("replank")
 
@@ -82,6 +82,22 @@ class ReloadEnded(Event, frozen=True, kw_only=True):
     report: ReloadReport
 
 
+class ProbationStarted(Event, frozen=True, kw_only=True):
+    """A version that was committed is watched from now on."""
+
+    id: str
+    modules: tuple[str, ...]
+    seconds: float = 0.0
+    """How long."""
+
+
+class ProbationEnded(Event, frozen=True, kw_only=True):
+    """A version is watched no longer; its report says what was seen, and what tripped."""
+
+    id: str
+    report: ProbationReport
+
+
 class GenerationRetired(Event, frozen=True, kw_only=True):
     """A generation was taken out of memory, after the reload that replaced it."""
 
@@ -123,6 +139,8 @@ AnyEvent = (
     | PhaseStarted
     | PhaseEnded
     | ReloadEnded
+    | ProbationStarted
+    | ProbationEnded
     | GenerationRetired
     | MessageFailed
     | TimerFailed
@@ -190,6 +208,8 @@ __all__ = [
     "PhaseEnded",
     "PhaseEvent",
     "PhaseStarted",
+    "ProbationEnded",
+    "ProbationStarted",
     "ReloadEnded",
     "ReloadStarted",
     "TimerFailed",

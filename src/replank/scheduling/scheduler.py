@@ -35,6 +35,8 @@ class Request:
     on_phase: Callable[[PhaseEvent], None] | None = None
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
+    cause: str = ""
+    """What made it necessary, for the report."""
     ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
     work: Callable[[], Awaitable[Any]] | None = None
     """What to do instead of a reload, while no reload of these modules runs."""
