@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.errors import ConfigError
-from replank.toml_lines import key_lines, location_of, refuse_unknown, value_at
+from replank.toml_lines import key_lines, location_of, refuse_unknown, value_at, widen_short_modules
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
@@ -57,6 +57,14 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
     tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     """Tests of the module, a file or folder for pytest: every candidate must pass them first."""
+    replay: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Recent calls of `@query` methods kept to be asked again of each candidate; 0 for none."""
+    replay_bytes: ByteCount = MIB
+    """Bytes that the kept calls may take."""
+    replay_reject: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Share of replayed answers that may differ; more is rejected. Left out: only reported."""
+    replay_expected: tuple[str, ...] = ()
+    """Names of queries whose answers may always differ."""
     durable: bool = False
     """Whether a message is on the disk when it is accepted, and outlives a crash."""
     persist: PersistPolicy = "stop"
@@ -124,6 +132,15 @@ class ProbationConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     """Seconds from one look at the calls to the next."""
 
 
+class TrustConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose versions are loaded: `[trust]`."""
+
+    require_signature: bool = False
+    """Whether a version must be signed by one of the keys; see `replank sign`."""
+    keys: dict[str, str] = {}
+    """By name of the signer, the public key: "ed25519:...", as `replank new-key` prints it."""
+
+
 class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Module calls and control over HTTP: `[http]`."""
 
@@ -168,6 +185,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     modules: dict[str, ModuleConfig] = {}
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
     probation: ProbationConfig = msgspec.field(default_factory=ProbationConfig)
+    trust: TrustConfig = msgspec.field(default_factory=TrustConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
 
@@ -222,7 +240,7 @@ def parse_config(text: str, file: Path) -> Config:
             f"{file.name} is not valid TOML", found=str(error), location=where
         ) from None
     lines = key_lines(text)
-    _widen_short_modules(raw)
+    widen_short_modules(raw)
     _refuse_unknown_keys(raw, file, lines)
     try:
         config = msgspec.convert(raw, Config)
@@ -282,18 +300,10 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _widen_short_modules(raw: dict[str, Any]) -> None:
-    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`."""
-    modules = raw.get("modules")
-    if isinstance(modules, dict):
-        for name, value in modules.items():
-            if isinstance(value, str):
-                modules[name] = {"source": value}
-
-
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
     "probation": ProbationConfig,
+    "trust": TrustConfig,
     "http": HttpConfig,
     "storage": StorageConfig,
 }
@@ -377,6 +387,7 @@ __all__ = [
     "ProbationConfig",
     "ReloadConfig",
     "StorageConfig",
+    "TrustConfig",
     "config_for_files",
     "load_config",
     "parse_config",

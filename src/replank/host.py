@@ -13,6 +13,7 @@ import msgspec
 from replank.code.loader import Loader
 from replank.code.probe import Probe
 from replank.code.store import VersionStore
+from replank.code.trust import check_keys
 from replank.config import Config, ModuleConfig, load_config
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
@@ -40,7 +41,7 @@ from replank.journal.lock import DataDirLock
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
 from replank.scheduling.probations import KeepsProbations, back_of
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
 from replank.traffic.handle import Handle, check_arguments
@@ -106,6 +107,7 @@ class Host(ExchangesState, KeepsProbations):
             config=self.config.reload,
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
+            trust=self.config.trust,
         )
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
@@ -213,6 +215,8 @@ class Host(ExchangesState, KeepsProbations):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
+        expect: str | Mapping[str, str] | None = None,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -223,6 +227,9 @@ class Host(ExchangesState, KeepsProbations):
             on_phase: Is told as phases of this reload begin and end.
             allow_breaking: Calls that may change although other modules use them: `deposit` or
                 `ledger.deposit`; `*` for all.
+            expect_changes: Queries whose replayed answers may change, named likewise.
+            expect: The digest that was reviewed, "sha256:..."; by name for several modules. Any
+                other source is rejected.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
@@ -231,7 +238,10 @@ class Host(ExchangesState, KeepsProbations):
             UnknownModule: There is no such module.
             UsageError: Nothing was named.
         """
-        return self._submit(self._targets(what), reason, on_phase, _names(allow_breaking))
+        targets = expecting(self._targets(what), expect)
+        allowed, changes = _names(allow_breaking), _names(expect_changes)
+        request = Request(targets, reason, on_phase, allowed, expect_changes=changes)
+        return self._scheduler.submit(request)
 
     def rollback(
         self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
@@ -260,19 +270,26 @@ class Host(ExchangesState, KeepsProbations):
             )
         return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
 
-    async def plan(self, what: What, *, allow_breaking: str | Iterable[str] = ()) -> Plan:
+    async def plan(
+        self,
+        what: What,
+        *,
+        allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
+    ) -> Plan:
         """Say what a reload would do; nothing changes.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
 
         Raises:
             UnknownModule: There is no such module.
         """
         targets = self._targets(what)
         tx = self._transaction(targets, "plan")
-        tx.allow_breaking = _names(allow_breaking)
+        tx.allow_breaking, tx.expect_changes = _names(allow_breaking), _names(expect_changes)
         return await self._coordinator.plan(tx)
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
@@ -318,6 +335,8 @@ class Host(ExchangesState, KeepsProbations):
             DataDirBusy: Another host holds the data directory.
             ReplankError: A module cannot start; nothing serves then.
         """
+        if self.config.trust.require_signature:
+            check_keys(self.config.trust.keys)
         self._lock.acquire()
         try:
             self._journal.open()
@@ -371,13 +390,13 @@ class Host(ExchangesState, KeepsProbations):
         targets: Mapping[str, Target],
         reason: str,
         on_phase: Callable[[PhaseEvent], None] | None,
-        allow_breaking: frozenset[str] = frozenset(),
     ) -> Ticket:
-        return self._scheduler.submit(Request(targets, reason, on_phase, allow_breaking))
+        return self._scheduler.submit(Request(targets, reason, on_phase))
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)
         tx.allow_breaking, tx.cause = request.allow_breaking, request.cause
+        tx.expect_changes = request.expect_changes
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)
@@ -412,6 +431,7 @@ class Host(ExchangesState, KeepsProbations):
                 slot=self._routes.slot(name),
                 source=target.source,
                 digest=target.digest,
+                expect=target.expect,
                 old=self._routes.current(name),
             )
             for name, target in targets.items()

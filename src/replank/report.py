@@ -67,6 +67,32 @@ class PhaseReport(_Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class ReplayDifference(_Record, frozen=True, kw_only=True):
+    """One place where a candidate answered otherwise than what serves."""
+
+    call: str
+    arguments: str
+    place: str
+    """Within the answer, as a path."""
+    before: str
+    after: str
+
+
+class ReplayReport(_Record, frozen=True, kw_only=True):
+    """What became of the recent queries that a candidate was asked."""
+
+    asked: int = 0
+    same: int = 0
+    differed: int = 0
+    expected: int = 0
+    """Answers that differ, of calls that were declared to change."""
+    noisy: int = 0
+    """Queries that the old version itself answered in two ways."""
+    not_asked: int = 0
+    """Queries for which there was no time."""
+    differences: tuple[ReplayDifference, ...] = ()
+
+
 class ModuleReport(_Record, frozen=True, kw_only=True):
     """What happened to one module in a reload; `*_to` is the candidate, committed or not."""
 
@@ -84,6 +110,10 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     tests_passed: int = 0
     """How many of the candidate's own tests passed before it was loaded."""
     tests_skipped: int = 0
+    replay: ReplayReport | None = None
+    """Recent queries, asked again of both versions."""
+    signer: str | None = None
+    """Name of the key that signed the candidate; None when no signature is asked for."""
 
 
 class ErrorReport(_Record, frozen=True, kw_only=True):

@@ -94,4 +94,13 @@ def value_at(raw: Any, key: str) -> Any:
     return raw
 
 
-__all__ = ["key_lines", "location_of", "refuse_unknown", "value_at"]
+def widen_short_modules(raw: dict[str, Any]) -> None:
+    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`."""
+    modules = raw.get("modules")
+    if isinstance(modules, dict):
+        for name, value in modules.items():
+            if isinstance(value, str):
+                modules[name] = {"source": value}
+
+
+__all__ = ["key_lines", "location_of", "refuse_unknown", "value_at", "widen_short_modules"]

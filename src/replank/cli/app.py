@@ -32,6 +32,7 @@ from replank.cli.options import (
 )
 from replank.cli.probation import abort, pause, probation, promote, resume
 from replank.cli.state import state
+from replank.cli.trust import digest, new_key, sign
 
 if TYPE_CHECKING:
     from replank.report import ReloadReport
@@ -96,11 +97,20 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @app.command()
 @target_arguments
 @allow_option
+@click.option(
+    "--expect",
+    "digests",
+    multiple=True,
+    metavar="[NAME=]DIGEST",
+    help="Reload only a source with exactly this digest.",
+)
 @host_options
 def reload(
     names: Sequence[str],
     sources: Sequence[Path],
     allowed: Sequence[str],
+    changes: Sequence[str],
+    digests: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
@@ -108,12 +118,19 @@ def reload(
 ) -> None:
     """Replace the code of modules, all of them or none."""
     with client_of(data_dir, config, as_json=as_json) as client:
-        from replank.cli.arguments import parse_targets
+        from replank.cli.arguments import parse_digests, parse_targets
 
         what = parse_targets(names, sources)
+        expect = parse_digests(digests, what)
 
         def begin(on_line: Any) -> ReloadReport:
-            return client.reload(what, on_line=on_line, allow_breaking=allowed)
+            return client.reload(
+                what,
+                on_line=on_line,
+                allow_breaking=allowed,
+                expect_changes=changes,
+                expect=expect,
+            )
 
         follow(begin, names, as_json=as_json)
 
@@ -135,6 +152,7 @@ def plan(
     names: Sequence[str],
     sources: Sequence[Path],
     allowed: Sequence[str],
+    changes: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
@@ -148,7 +166,8 @@ def plan(
         from replank.cli.arguments import parse_targets
         from replank.cli.outcome import Exit
 
-        found = client.plan(parse_targets(names, sources), allow_breaking=allowed)
+        what = parse_targets(names, sources)
+        found = client.plan(what, allow_breaking=allowed, expect_changes=changes)
         if as_json:
             print_json(found)
         else:
@@ -249,7 +268,7 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
 app.add_command(diff)
 app.add_command(migrations)
 app.add_command(state)
-for command in (probation, promote, abort, pause, resume):
+for command in (probation, promote, abort, pause, resume, digest, new_key, sign):
     app.add_command(command)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------

@@ -40,10 +40,12 @@ def target_arguments(function: F) -> F:
 
 
 def allow_option(function: F) -> F:
-    """Add `--allow-breaking`."""
+    """Add `--allow-breaking` and `--expect-change`."""
     text = "Let this call change although other modules use it; * for all."
     option = click.option("--allow-breaking", "allowed", multiple=True, metavar="CALL", help=text)
-    return option(function)
+    text = "Let replayed answers of this query differ; * for all."
+    change = click.option("--expect-change", "changes", multiple=True, metavar="CALL", help=text)
+    return option(change(function))
 
 
 def call_arguments(function: F) -> F:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,6 +14,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from replank.control import wire
+from replank.control.connection import UnixConnection
 from replank.control.locate import Contact, HostNotFound, read_contact
 from replank.control.wire import CallFailed
 from replank.errors import InternalError, ReplankError, UsageError
@@ -44,7 +44,7 @@ class Client:
     def __init__(self, contact: Contact, *, timeout_s: float = TIMEOUT_S) -> None:
         self.contact = contact
         self._timeout_s = timeout_s
-        self._connection = _UnixConnection(contact.socket, timeout_s)
+        self._connection = UnixConnection(contact.socket, timeout_s)
         self._greeted = False
 
     @classmethod
@@ -96,14 +96,21 @@ class Client:
         query = urlencode({"limit": limit, **({"module": module} if module else {})})
         return self._get(f"/control/history?{query}", tuple[ReloadReport, ...])
 
-    def plan(self, what: What, *, allow_breaking: Iterable[str] = ()) -> Plan:
+    def plan(
+        self, what: What, *, allow_breaking: Iterable[str] = (), expect_changes: Iterable[str] = ()
+    ) -> Plan:
         """Return what a reload would do.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
         """
-        body = wire.PlanRequest(modules=_modules(what), allow_breaking=list(allow_breaking))
+        body = wire.PlanRequest(
+            modules=_modules(what),
+            allow_breaking=list(allow_breaking),
+            expect_changes=list(expect_changes),
+        )
         return self._post("/control/plan", body, Plan)
 
     def reload(
@@ -113,6 +120,8 @@ class Client:
         reason: str = "cli",
         on_line: OnLine | None = None,
         allow_breaking: Iterable[str] = (),
+        expect_changes: Iterable[str] = (),
+        expect: Mapping[str, str] | None = None,
     ) -> ReloadReport:
         """Reload modules, all or none, and return the report.
 
@@ -121,6 +130,8 @@ class Client:
             reason: Who or what asks.
             on_line: Called with each event as it happens.
             allow_breaking: Calls that may change although other modules use them.
+            expect_changes: Queries whose replayed answers may change.
+            expect: By module, the digest that its source must have.
 
         Raises:
             ReplankError: The reload was not taken up. A reload that fails returns a report.
@@ -130,6 +141,8 @@ class Client:
             reason=reason,
             stream=True,
             allow_breaking=list(allow_breaking),
+            expect_changes=list(expect_changes),
+            expect=dict(expect or {}),
         )
         return self._follow("/control/reload", body, on_line)
 
@@ -343,26 +356,6 @@ class Client:
                 expected=f"protocol {wire.PROTOCOL}",
                 do="use the `replank` command of the host's own installation",
             )
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-    def wait_s(self, timeout_s: float) -> None:
-        """Set how long to wait for an answer, in seconds."""
-        self.timeout = timeout_s
-        if self.sock is not None:
-            self.sock.settimeout(timeout_s)
 
 
 def _raise_for_status(response: http.client.HTTPResponse, module: str | None) -> None:

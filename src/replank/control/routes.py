@@ -122,7 +122,8 @@ class ControlRoutes:
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
-        return _json(await self._host.plan(what, allow_breaking=wanted.allow_breaking))
+        allowed, changes = wanted.allow_breaking, wanted.expect_changes
+        return _json(await self._host.plan(what, allow_breaking=allowed, expect_changes=changes))
 
     async def _describe_state(self, request: Request) -> Response:
         return await state_routes.describe(self._host, request)
@@ -145,6 +146,8 @@ class ControlRoutes:
                 reason=wanted.reason,
                 on_phase=on_phase,
                 allow_breaking=wanted.allow_breaking,
+                expect_changes=wanted.expect_changes,
+                expect=wanted.expect or None,
             )
             return ticket
 

@@ -55,6 +55,10 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether to answer with events as they happen."""
     allow_breaking: list[str] = []
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
+    expect_changes: list[str] = []
+    """Queries whose replayed answers may change."""
+    expect: dict[str, str] = {}
+    """By module, the digest that its source must have."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +83,7 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     modules: list[str] | dict[str, str | None]
     allow_breaking: list[str] = []
     """As for a reload."""
+    expect_changes: list[str] = []
 
 
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

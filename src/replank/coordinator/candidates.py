@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from replank.code.generation import Generation
+from replank.code.trust import require_digest
 from replank.coordinator.contracts import judge_contracts
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
@@ -175,7 +176,9 @@ class Candidates:
 
     async def _make(self, tx: Transaction, one: Participant) -> None:
         one.version = await self.workshop.stored(one.slot, one.source, one.digest)
-        if one.digest is None:  # a committed version has passed its tests before
+        if one.digest is None:  # a committed version was judged before
+            require_digest(one.name, one.version, one.expect)
+            one.signer = await self.workshop.signer_of(one.name, one.version)
             one.tests = await self.workshop.run_tests(one.slot, one.version)
             if one.tests is not None and not one.tests.passed:
                 tx.warnings.append(f"{one.name}: every one of its tests was skipped")

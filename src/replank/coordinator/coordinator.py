@@ -11,16 +11,16 @@ from time import perf_counter
 
 import msgspec
 
-from replank.code.generation import Generation
 from replank.config import Config
 from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
 from replank.coordinator.deadlines import drain_limit, limit_of
-from replank.coordinator.endings import guarded, is_committed, settled
+from replank.coordinator.endings import drop, guarded, is_committed, joined, settled
 from replank.coordinator.phases import Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop, brisk_switching
 from replank.coordinator.probation import Probation
+from replank.coordinator.replays import replay
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
@@ -174,7 +174,7 @@ class ReloadCoordinator:
             # All in one turn of the loop: the copies of all modules are of one moment.
             for one in tx.each():
                 one.state.align()
-        tx.digests = _joined(one.state.digests() for one in tx.each())
+        tx.digests = joined(one.state.digests() for one in tx.each())
         refuse_long_pause(tx, self.config.reload.max_pause_s)
         return ""
 
@@ -182,7 +182,9 @@ class ReloadCoordinator:
         limit_s = self.config.reload.verify_timeout_s
         held = invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
         with self.candidates.chain(tx):
-            return ", ".join(filter(None, (*held, await self._check(tx, "rehearsal"))))
+            checked = await self._check(tx, "rehearsal")
+            again = await replay(tx, self.workshop.watchdog, limit_s)
+            return ", ".join(filter(None, (*held, checked, *again)))
 
     # -- the pause: calls wait --------------------------------------------------------------
 
@@ -216,7 +218,7 @@ class ReloadCoordinator:
 
     async def _swap_in_pause(self, tx: Transaction) -> str:
         before = {one.name: one.old for one in tx.each()}
-        tx.on_undo("put the routing table back", lambda: _drop(self.routes.assign(before)))
+        tx.on_undo("put the routing table back", lambda: drop(self.routes.assign(before)))
         self.routes.assign({one.name: one.new for one in tx.each()})
         return ", ".join(f"{one.name}: {one.old.number} -> {one.new.number}" for one in tx.each())
 
@@ -381,11 +383,6 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
     )
 
 
-def _joined(pairs: Iterator[tuple[str, str]]) -> tuple[str, str]:
-    before, after = zip(*pairs, strict=True)
-    return ",".join(before), ",".join(after)
-
-
 def _release_tasks(tx: Transaction) -> None:
     for one in tx.each():
         one.slot.tasks.release()
@@ -394,7 +391,3 @@ def _release_tasks(tx: Transaction) -> None:
 def _release_moments(tx: Transaction) -> None:
     while tx.moments:
         tx.moments.pop().release()
-
-
-def _drop(_: dict[str, Generation]) -> None:
-    """Return nothing, as an undo must."""

@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from replank.code.generation import Generation, make_generation
 from replank.code.loader import LoadedCode, Loader
 from replank.code.probe import Probe, ProbeLimits, TestCounts, TestRun
 from replank.code.store import Version, VersionStore
-from replank.config import ReloadConfig
+from replank.code.trust import find_signer
+from replank.config import ReloadConfig, TrustConfig
+from replank.coordinator.replays import keep_recent
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
 from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
@@ -45,6 +47,7 @@ class Workshop:
     config: ReloadConfig
     runtime: Callable[[Slot], Runtime]
     next_generation: Callable[[str], int]
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
         """Return the immutable version to load: from the store, or stored now from its source.
@@ -85,7 +88,7 @@ class Workshop:
             code = await _loaded(load)
         try:
             definition = read_definition(code.module, slot.name)
-            return self.watchdog.guard(
+            made = self.watchdog.guard(
                 lambda: make_generation(number, version, code, definition, lane),
                 self.config.probe_timeout_s,
                 "the constructor",
@@ -101,6 +104,18 @@ class Workshop:
                 expected="a constructor that takes nothing and returns",
                 do="mend the constructor and reload again",
             ) from error
+        keep_recent(slot, made)
+        return made
+
+    async def signer_of(self, name: str, version: Version) -> str | None:
+        """Return who has signed a version; None when nobody has to.
+
+        Raises:
+            TrustError: Nobody has who may.
+        """
+        if not self.trust.require_signature:
+            return None
+        return await in_thread(find_signer, name, version, self.trust.keys)
 
     async def run_tests(self, slot: Slot, version: Version) -> TestCounts | None:
         """Run the module's own tests against a version; None when it names none.

@@ -19,6 +19,7 @@ from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
+from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
 
 
@@ -79,6 +80,8 @@ class Slot:
     persistence: Persistence[Snapshot]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
+    recent: Recent | None = None
+    """The last queries; None when none are kept."""
     parked: dict[str, Parked] = field(default_factory=dict)
     """By a schema's fingerprint, what a return from it had no room for."""
 

@@ -22,6 +22,7 @@ from replank.report import (
     Phase,
     PhaseOutcome,
     PhaseReport,
+    ReplayReport,
 )
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
@@ -48,6 +49,12 @@ class Participant:
     transfer: Transfer | None = None
     slow_checks: frozenset[str] = frozenset()
     """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
+    expect: str | None = None
+    """The digest that the candidate must have; None for any."""
+    signer: str | None = None
+    """Who has signed the candidate."""
+    replay: ReplayReport | None = None
+    """How recent queries were answered."""
     tests: TestCounts | None = None
     """How its own tests went; None when it has none."""
     contract_changes: tuple[ContractChange, ...] = ()
@@ -98,6 +105,8 @@ class Participant:
             schema_to=new.definition.schema.version if new else 0,
             records_migrated=self.transfer.records if self.transfer else 0,
             mode=self.transfer.mode if self.transfer else "eager",
+            replay=self.replay,
+            signer=self.signer,
             tests_passed=self.tests.passed if self.tests else 0,
             tests_skipped=self.tests.skipped if self.tests else 0,
         )
@@ -133,6 +142,8 @@ class Transaction:
     """Held so that no save freezes a state while the gates are closed."""
     held: dict[str, Held] = field(default_factory=dict)
     messages_held: int = 0
+    expect_changes: frozenset[str] = frozenset()
+    """Queries whose replayed answers may change."""
     cause: str = ""
     """What made it necessary, for the report."""
     warnings: list[str] = field(default_factory=list)

@@ -181,7 +181,17 @@ class FakeHost:
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=()):
+    def reload(
+        self,
+        what,
+        *,
+        reason="call",
+        on_phase=None,
+        allow_breaking=(),
+        expect_changes=(),
+        expect=None,
+    ):
+        self.expected = (list(expect_changes), expect)
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
@@ -201,7 +211,7 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what, *, allow_breaking=()):
+    async def plan(self, what, *, allow_breaking=(), expect_changes=()):
         self.allowed = list(allow_breaking)
         return Plan(
             modules=(
