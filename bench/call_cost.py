@@ -1,7 +1,8 @@
 """What a call through an open gate costs, beside a bare `await` of the same method.
 
 Prints one JSON line for each kind of method: nanoseconds a call for the bare method, its compiled
-entry, that entry while it is observed (in a reload's window and on probation), and the generic
+entry, that entry while it is observed (in a reload's window and on probation) and while recent
+queries are kept for replay, and the generic
 wrapper, and their ratios to the bare one. All are measured in turn
 within each round, so that a busy machine slows them alike; the median of seven rounds counts.
 
@@ -29,6 +30,7 @@ from replank.traffic.gate import Gate
 from replank.traffic.lane import Lane, LaneState
 from replank.traffic.leaf import LeafPass
 from replank.traffic.observing import Observer
+from replank.traffic.recent import Recent
 
 ROUNDS = 7
 CALLS = 40_000
@@ -133,10 +135,13 @@ async def measure(name: str, target, entry, lane: StubLane) -> dict:
     watched = Watched(MethodType(entry, target))
     observer = Observer(watched, ["call"])
     observer.start()
+    remembered = Watched(MethodType(entry, target))
+    Recent("bench_module", calls_max=200, bytes_max=1 << 20).keep(remembered, ["call"])
     kinds = {
         "bare": (bare, is_async),
         "entry": (MethodType(entry, target), True),
         "observed": (watched.entries["call"], True),
+        "replayed": (remembered.entries["call"], True),
         "generic": (generic_entry(lane, name, bare, is_async=is_async), True),
     }
     seen: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -148,7 +153,7 @@ async def measure(name: str, target, entry, lane: StubLane) -> dict:
         kind: statistics.median(
             a / b for a, b in zip(seen[kind][1:], seen["bare"][1:], strict=True)
         )
-        for kind in ("entry", "observed", "generic")
+        for kind in ("entry", "observed", "replayed", "generic")
     }
     return {
         "python": ".".join(map(str, sys.version_info[:3])),

@@ -109,6 +109,10 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     probe_memory_bytes: ByteCount = GIB
     """Bytes of address space that the child may add for the candidate."""
 
+    max_retired: Count = 20
+    """Old generations that may stay in memory, leaked or called still; one more is rejected."""
+    leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
     tests_timeout_s: Seconds = 60.0
     """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import types
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replank.code.entries import collect_entries, generic_entry
@@ -85,6 +86,28 @@ class Generation:
         self.methods = {}
         self.target = None
         self.code.unload()
+        # What is told of it afterwards needs its names and numbers, and nothing that holds code.
+        self.code.module = types.ModuleType(self.code.private_name)
+        self.definition = replace(
+            self.definition,
+            owner=None,
+            hints={},
+            defaults={},
+            calls={},
+            uses=(),
+            migrations=(),
+            functions={},
+        )
+
+    def witness(self) -> weakref.ref[Any] | None:
+        """Return a reference to what lives as long as anything of its code does.
+
+        Every function of the code holds its globals, and those hold the class or the functions.
+        """
+        if self.definition.owner is not None:
+            return weakref.ref(self.definition.owner)
+        functions = [call.function for call in self.definition.calls.values()]
+        return weakref.ref(functions[0]) if functions else None
 
 
 def make_generation(

@@ -60,7 +60,7 @@ class ReloadCoordinator:
         self.config = config
         self.candidates = Candidates(routes, workshop)
         self._releasing: set[asyncio.Task[None]] = set()
-        self.retirement = Retirement(bus, self.candidates.stop)
+        self.retirement = Retirement(bus, self.candidates.stop, config.reload)
         self.on_trip: OnTrip | None = None
         """Has a transaction go back; without it nothing is watched after a commit."""
 
@@ -154,6 +154,9 @@ class ReloadCoordinator:
         if tx.back is not None:
             await self.candidates.prepare_return(tx, tx.back)
         else:
+            for one in tx.each() if tx.reason != "rollback" else ():
+                self.retirement.refuse_more(one.name)
+            tx.warnings += [f"still in memory: {leak}" for leak in self.retirement.leaks]
             await self.candidates.prepare(tx)
         return ", ".join(one.prepared() for one in tx.each())
 

@@ -130,6 +130,8 @@ class Probation:
             await transfer.forget()
         for one in self.participants.values():
             self._retire(one.old)
+            # They hold steps, records and methods of the old code, which is to be freed.
+            one.migration = one.transfer = one.invariants = None
 
     def _large(self) -> list[WindowedTransfer]:
         transfers = [one.transfer for one in self.participants.values()]

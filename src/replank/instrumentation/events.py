@@ -108,6 +108,15 @@ class GenerationRetired(Event, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class GenerationLeaked(Event, frozen=True, kw_only=True):
+    """A generation was taken out of service, and something keeps it in memory."""
+
+    name: str
+    generation: int
+    holders: tuple[str, ...] = ()
+    """What keeps it, from what stays to what it holds."""
+
+
 class MessageFailed(Event, frozen=True, kw_only=True):
     """A message was handled and its call raised; it is not handled again."""
 
@@ -142,6 +151,7 @@ AnyEvent = (
     | ProbationStarted
     | ProbationEnded
     | GenerationRetired
+    | GenerationLeaked
     | MessageFailed
     | TimerFailed
     | Warned
@@ -199,6 +209,7 @@ __all__ = [
     "AnyEvent",
     "Bus",
     "Event",
+    "GenerationLeaked",
     "GenerationRetired",
     "HostStarted",
     "HostStopped",

@@ -20,7 +20,12 @@ _DETAILS: Final = (
     events.GenerationRetired,
 )
 """Only worth a line when somebody looks for the cause of something."""
-_WARNINGS: Final = (events.Warned, events.MessageFailed, events.TimerFailed)
+_WARNINGS: Final = (
+    events.Warned,
+    events.MessageFailed,
+    events.TimerFailed,
+    events.GenerationLeaked,
+)
 
 
 def log_event(event: events.Event) -> None:
@@ -69,10 +74,17 @@ def _line_of_change(event: events.Event) -> str:
             return _line_of_phase(event)
         case events.ReloadEnded() | events.ProbationStarted() | events.ProbationEnded():
             return _line_of_end(event)
-        case events.GenerationRetired():
-            return f"{event.name}: generation {event.generation} retired"
+        case events.GenerationRetired() | events.GenerationLeaked():
+            return _line_of_old(event)
         case _:
             return type(event).__name__
+
+
+def _line_of_old(event: events.GenerationRetired | events.GenerationLeaked) -> str:
+    if isinstance(event, events.GenerationRetired):
+        return f"{event.name}: generation {event.generation} retired"
+    held = " -> ".join(event.holders)
+    return f"{event.name}: generation {event.generation} is still in memory, held by {held}"
 
 
 def _line_of_phase(event: events.PhaseEvent) -> str:
