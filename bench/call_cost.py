@@ -2,9 +2,9 @@
 
 Prints one JSON line for each kind of method: nanoseconds a call for the bare method, its compiled
 entry, that entry while it is observed (in a reload's window and on probation) and while recent
-queries are kept for replay, and the generic
-wrapper, and their ratios to the bare one. All are measured in turn
-within each round, so that a busy machine slows them alike; the median of seven rounds counts.
+queries are kept for replay, and the generic wrapper, and their ratios to the bare one. All are
+measured in turn within each round, so that a busy machine slows them alike; the median of seven
+rounds counts.
 
 What it does not show: the cost of finding the method through a handle, of a call from another
 thread, and of a chain that touches several modules.
