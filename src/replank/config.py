@@ -6,39 +6,40 @@ with the file, the line, what was found and what was expected. Nothing here star
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from replank.config_http import HttpConfig, TelemetryConfig
+from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section
+from replank.environment import overridden
 from replank.errors import ConfigError
-from replank.toml_lines import key_lines, location_of, refuse_unknown, value_at, widen_short_modules
+from replank.settings import (
+    ProbationConfig,
+    ScheduleConfig,
+    TrustConfig,
+    WatchConfig,
+    check_hours,
+    check_schedule,
+)
+from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
-
-MIB: Final = 1024 * 1024
-GIB: Final = 1024 * MIB
 
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
 StateMode = Literal["auto", "eager", "windowed"]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-ByteCount = Annotated[int, msgspec.Meta(ge=1)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the configuration: frozen, so that what was checked stays checked."""
-
-
-class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One module: `[modules.NAME]`, or `NAME = "path"` under `[modules]`."""
 
     source: Annotated[str, msgspec.Meta(min_length=1)]
@@ -71,9 +72,15 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """When the state goes to the disk: at a stop, also after each commit, also at intervals."""
     persist_interval_s: Seconds = 60.0
     """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
+    windows: tuple[str, ...] | None = None
+    """Hours in which it may be reloaded; overrides `schedule.windows` for this module."""
+    quiet_hours: tuple[str, ...] | None = None
+    """Hours in which it may not; overrides `schedule.quiet_hours` for this module."""
+    rate_limit: Count | None = None
+    """Reloads within `schedule.rate_period_s`; overrides `schedule.rate_limit`."""
 
 
-class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The deadline of each phase and the limits of the probe: `[reload]`."""
 
     prepare_timeout_s: Seconds = 30.0
@@ -108,7 +115,6 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; a child that takes longer is killed and the candidate rejected."""
     probe_memory_bytes: ByteCount = GIB
     """Bytes of address space that the child may add for the candidate."""
-
     max_retired: Count = 20
     """Old generations that may stay in memory, leaked or called still; one more is rejected."""
     leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
@@ -117,58 +123,7 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
 
 
-class ProbationConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What sends a version back in the `reload.probation_s` after its commit: `[probation]`."""
-
-    observe: bool = True
-    """Whether calls are counted and timed, in the window and on probation."""
-    min_calls: Count = 20
-    """Calls of one method, in each version, without which nothing is said about it."""
-    error_budget: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
-    """Share of calls that may fail; more, and more than before, sends the version back."""
-    latency_ratio: Annotated[float, msgspec.Meta(gt=1)] = 2.0
-    """How many times as long as before the median call may take."""
-    latency_for_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    """Seconds that a method must be found slower, at every look, before that counts."""
-    check_every_s: Seconds = 5.0
-    """Seconds from one round of the module's own checks to the next."""
-    look_every_s: Seconds = 0.25
-    """Seconds from one look at the calls to the next."""
-
-
-class TrustConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose versions are loaded: `[trust]`."""
-
-    require_signature: bool = False
-    """Whether a version must be signed by one of the keys; see `replank sign`."""
-    keys: dict[str, str] = {}
-    """By name of the signer, the public key: "ed25519:...", as `replank new-key` prints it."""
-
-
-class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Module calls and control over HTTP: `[http]`."""
-
-    enabled: bool = True
-    """Whether to listen on TCP at all; the Unix socket is always there."""
-    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
-    """Address to listen on; beyond loopback every request needs the token."""
-    port: Port = 8321
-    """TCP port; 0 takes any free one."""
-    allowed_hosts: tuple[str, ...] = ()
-    """More names that a request's Host header may carry, without port."""
-    max_body_bytes: ByteCount = MIB
-    """Bytes of one request's body; a longer one is answered 413."""
-    max_connections: Count = 1_000
-    """Connections that may be open at once; requests on one more are answered 503."""
-    keep_alive_s: Annotated[int, msgspec.Meta(ge=1)] = 75
-    """Whole seconds that an idle connection stays open."""
-    stop_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """Whole seconds that open connections get to end when the host stops."""
-    max_stream_events: Count = 10_000
-    """Events of one reload kept for a slow reader; the oldest are left out beyond that."""
-
-
-class StorageConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept in the data directory and how long its locks may block: `[storage]`."""
 
     busy_timeout_s: Seconds = 5.0
@@ -179,19 +134,22 @@ class StorageConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Reloads kept in the journal's history; older ones are removed at start."""
 
 
-class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `replank.toml`."""
 
     data_dir: Annotated[str, msgspec.Meta(min_length=1)] = DATA_DIR
     """Folder of the journal, the stored versions and the snapshots."""
     stop_timeout_s: Seconds = 10.0
     """Seconds that calls in flight and queued messages get when the host stops."""
-    modules: dict[str, ModuleConfig] = {}
+    modules: dict[str, ModuleConfig] = msgspec.field(default_factory=dict)
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
     probation: ProbationConfig = msgspec.field(default_factory=ProbationConfig)
     trust: TrustConfig = msgspec.field(default_factory=TrustConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
+    telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
+    schedule: ScheduleConfig = msgspec.field(default_factory=ScheduleConfig)
+    watch: WatchConfig = msgspec.field(default_factory=WatchConfig)
 
     def drain_timeout_s(self, module: str) -> float:
         """Return the drain deadline of a module, in seconds.
@@ -203,14 +161,18 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.reload.drain_timeout_s if own is None else own
 
 
-def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
+def load_config(
+    path: str | os.PathLike[str] = CONFIG_FILE, environment: Mapping[str, str] | None = None
+) -> Config:
     """Read a configuration file; paths in it are relative to it and come back absolute.
 
     Args:
         path: The TOML file.
+        environment: What stands above it; the process's own environment by default.
 
     Raises:
-        ConfigError: The file is missing, is no TOML, or holds something that does not belong.
+        ConfigError: The file is missing, is no TOML, or holds something that does not belong; or
+            a variable of the environment does.
     """
     file = Path(path)
     try:
@@ -222,15 +184,16 @@ def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read", found=_reason(error)) from error
-    return parse_config(text, file)
+    return parse_config(text, file, os.environ if environment is None else environment)
 
 
-def parse_config(text: str, file: Path) -> Config:
+def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> Config:
     """Read a configuration from its text.
 
     Args:
         text: TOML.
         file: Where the text comes from: named in errors, and the base of relative paths.
+        environment: Variables that stand above it.
 
     Raises:
         ConfigError: The text is no TOML or holds something that does not belong.
@@ -244,81 +207,66 @@ def parse_config(text: str, file: Path) -> Config:
             f"{file.name} is not valid TOML", found=str(error), location=where
         ) from None
     lines = key_lines(text)
-    widen_short_modules(raw)
+    _widen_short_modules(raw)
     _refuse_unknown_keys(raw, file, lines)
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise _wrong_value(error, raw, file, lines) from None
+    config, said = overridden(config, environment)
+    check_all_hours(config, lambda key: said.get(key) or location_of(file, lines, key))
     return _with_absolute_paths(config, file.resolve().parent)
 
 
-def config_for_files(
-    files: Iterable[str | os.PathLike[str]], *, data_dir: str | os.PathLike[str] = DATA_DIR
-) -> Config:
-    """Make a configuration for module files named on the command line.
+def check_all_hours(config: Config, location: Callable[[str], str | None]) -> None:
+    """Refuse hours in which modules could never be reloaded, or that cannot be read.
 
     Args:
-        files: Python files or package folders; the module's name is the file's name.
-        data_dir: Folder of the journal, relative to the working directory.
+        config: The whole configuration.
+        location: Returns where a key was given.
 
     Raises:
-        ConfigError: A file is missing, is no Python file, or two have the same name.
+        ConfigError: Says which, where and why.
     """
-    modules: dict[str, ModuleConfig] = {}
-    for file in map(Path, files):
-        name = file.resolve().stem
-        _refuse_bad_file(file, name)
-        if name in modules:
-            raise ConfigError(
-                f"two modules would be called {name!r}",
-                found=f"{modules[name].source} and {file}",
-                do="rename one, or name both in a replank.toml",
-            )
-        modules[name] = ModuleConfig(source=str(file.resolve()))
-    if not modules:
-        raise ConfigError("no module was named", do="name a file: replank run ledger.py")
-    return Config(data_dir=str(Path(data_dir).resolve()), modules=modules)
-
-
-def _refuse_bad_file(file: Path, name: str) -> None:
-    if not file.exists():
-        raise ConfigError(f"there is no file {file}", do="check the path")
-    if file.is_dir() and not (file / "__init__.py").is_file():
-        raise ConfigError(
-            f"{file} is not a package", found="a folder without __init__.py", do="name its file"
-        )
-    if file.is_file() and file.suffix != ".py":
-        raise ConfigError(
-            f"{file} is neither a Python file nor a package", expected="a .py file or a folder"
-        )
-    if not name.isidentifier():
-        raise ConfigError(
-            f"{name!r} cannot be a module's name",
-            expected="letters, digits and _",
-            do=f'rename the file, or name it in a replank.toml: ledger = "{file}"',
-        )
+    common = config.schedule
+    check_schedule(common, location)
+    for name, own in config.modules.items():
+        windows = common.windows if own.windows is None else own.windows
+        quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
+        check_hours(f"modules.{name}.", windows, quiet, location)
 
 
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
+def _widen_short_modules(raw: dict[str, Any]) -> None:
+    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`."""
+    modules = raw.get("modules")
+    if isinstance(modules, dict):
+        for name, value in modules.items():
+            if isinstance(value, str):
+                modules[name] = {"source": value}
+
+
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
-    "probation": ProbationConfig,
-    "trust": TrustConfig,
     "http": HttpConfig,
+    "probation": ProbationConfig,
+    "schedule": ScheduleConfig,
     "storage": StorageConfig,
+    "telemetry": TelemetryConfig,
+    "trust": TrustConfig,
+    "watch": WatchConfig,
 }
 
 
 def _refuse_unknown_keys(raw: dict[str, Any], file: Path, lines: Mapping[str, int]) -> None:
     """Do what `forbid_unknown_fields` does, but say where, and what was probably meant."""
-    refuse_unknown(raw, Config, "", file, lines)
+    _refuse_unknown(raw, Config, "", file, lines)
     for section, kind in _SECTIONS.items():
         if isinstance(raw.get(section), dict):
-            refuse_unknown(raw[section], kind, f"{section}.", file, lines)
+            _refuse_unknown(raw[section], kind, f"{section}.", file, lines)
     modules = raw.get("modules")
     if not isinstance(modules, dict):
         return
@@ -330,7 +278,28 @@ def _refuse_unknown_keys(raw: dict[str, Any], file: Path, lines: Mapping[str, in
                 location=location_of(file, lines, f"modules.{name}"),
             )
         if isinstance(value, dict):
-            refuse_unknown(value, ModuleConfig, f"modules.{name}.", file, lines)
+            _refuse_unknown(value, ModuleConfig, f"modules.{name}.", file, lines)
+
+
+def _refuse_unknown(
+    raw: dict[str, Any],
+    kind: type[msgspec.Struct],
+    prefix: str,
+    file: Path,
+    lines: Mapping[str, int],
+) -> None:
+    known = kind.__struct_fields__
+    for key in raw:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        raise ConfigError(
+            f"unknown key {prefix}{key} in {file.name}",
+            found=key,
+            expected=f"one of {', '.join(known)}",
+            do=f"did you mean {prefix}{near[0]}?" if near else "remove it",
+            location=location_of(file, lines, prefix + key),
+        )
 
 
 def _wrong_value(
@@ -343,22 +312,30 @@ def _wrong_value(
     """
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
-    if "[...]" in key:
+    if key.startswith("modules[...]"):
         for name, value in raw["modules"].items():
             try:
                 msgspec.convert(value, ModuleConfig)
             except msgspec.ValidationError:
                 key = key.replace("[...]", f".{name}", 1)
                 break
-    key = re.sub(r"\[\d+\]", "", key)
+    key = re.sub(r"\[(\d+|\.\.\.)\]", "", key)
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
-        found=None if missing else repr(value_at(raw, key)),
+        found=None if missing else repr(_value_at(raw, key)),
         expected=None if missing else text[:1].lower() + text[1:],
         do=f'add {missing[1]} = "..."' if missing else "correct the value",
         location=location_of(file, lines, key),
     )
+
+
+def _value_at(raw: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(raw, dict) or part not in raw:
+            return raw
+        raw = raw[part]
+    return raw
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -376,7 +353,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         for name, module in config.modules.items()
     }
     data_dir = str(base / Path(config.data_dir).expanduser())
-    return msgspec.structs.replace(config, modules=modules, data_dir=data_dir)
+    files = {
+        name: str(base / Path(file).expanduser())
+        for name in ("certfile", "keyfile")
+        if (file := getattr(config.http, name)) is not None
+    }
+    http = msgspec.structs.replace(config.http, **files)
+    return msgspec.structs.replace(config, modules=modules, data_dir=data_dir, http=http)
 
 
 __all__ = [
@@ -391,8 +374,9 @@ __all__ = [
     "ProbationConfig",
     "ReloadConfig",
     "StorageConfig",
+    "TelemetryConfig",
     "TrustConfig",
-    "config_for_files",
+    "check_all_hours",
     "load_config",
     "parse_config",
 ]

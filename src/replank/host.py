@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.recovery import Startup
 from replank.coordinator.shutdown import Shutdown
-from replank.coordinator.slot import Routes, WayBack, status_of
+from replank.coordinator.slot import Routes, status_of
 from replank.coordinator.slots import SlotMaker
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import Definition
@@ -34,13 +35,20 @@ from replank.instrumentation.events import (
     PhaseEvent,
     PhaseStarted,
 )
+from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus
+from replank.instrumentation.tally import Tally
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
+from replank.live_config import ConfigFile, ReloadsConfig
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
-from replank.scheduling.probations import KeepsProbations, back_of
+from replank.scheduling.asking import SchedulesReloads
+from replank.scheduling.clock import Clock, SystemClock
+from replank.scheduling.desk import RECENT, ScheduleDesk, What
+from replank.scheduling.entries import NOW, Priority, Wishes
+from replank.scheduling.probations import KeepsProbations
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
@@ -48,16 +56,15 @@ from replank.traffic.handle import Handle, check_arguments
 from replank.traffic.messages import Message
 from replank.verification.watchdog import Watchdog
 
-What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
 
-
-class Host(ExchangesState, KeepsProbations):
+class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
         modules: By name, the file or package folder of each module.
         data_dir: Folder of the journal, the stored versions and the snapshots; one host each.
         config: Everything else; `modules` and `data_dir` given here come on top of it.
+        clock: What time the schedule goes by; the machine's own by default.
 
     Use it as an async context manager, on the event loop that will run the modules.
     """
@@ -68,6 +75,7 @@ class Host(ExchangesState, KeepsProbations):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         config: Config | None = None,
+        clock: Clock | None = None,
     ) -> None:
         config = config or Config()
         named = {name: ModuleConfig(source=str(path)) for name, path in (modules or {}).items()}
@@ -76,14 +84,27 @@ class Host(ExchangesState, KeepsProbations):
             modules={**config.modules, **named},
             data_dir=str(config.data_dir if data_dir is None else data_dir),
         )
+        if self.config.telemetry.traces and find_spec("opentelemetry") is None:
+            raise ConfigError(
+                "[telemetry] traces needs OpenTelemetry",
+                found="no package opentelemetry",
+                do="pip install 'replank[otel]', or leave traces out",
+            )
         if not self.config.modules:
             raise ConfigError(
                 "the host has no modules", do='name one: Host({"ledger": "ledger.py"})'
             )
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
+        self.recent = RecentEvents(self.config.telemetry.events_kept)
+        self.tally = Tally()
+        self.bus.subscribe(self.recent.note)
+        self.bus.subscribe(self.tally.note)
         self._routes = Routes()
         self._started_at = ""
+        self._end_traces: Callable[[], None] = lambda: None
+        self._watchers = []
+        self.config_file = None
         self._lock = DataDirLock(self.data_dir)
         self._journal = Journal(
             self.data_dir / JOURNAL_FILE,
@@ -97,23 +118,20 @@ class Host(ExchangesState, KeepsProbations):
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
-        tested = any(module.tests for module in self.config.modules.values())
-        self._probe = Probe() if self.config.reload.probe or tested else None
-        self._workshop = Workshop(
-            store=VersionStore(self.data_dir / "versions"),
-            loader=Loader(),
-            probe=self._probe,
-            watchdog=Watchdog(),
-            config=self.config.reload,
-            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
-            next_generation=self._journal.next_generation,
-            trust=self.config.trust,
-        )
+        self._probe, self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._coordinator.on_trip = self._tripped
         self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self._desk = ScheduleDesk(
+            self._scheduler,
+            self._routes,
+            self.bus,
+            self.config,
+            self.data_dir,
+            clock or SystemClock(),
+        )
         self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
 
     @classmethod
@@ -126,7 +144,9 @@ class Host(ExchangesState, KeepsProbations):
         Raises:
             ConfigError: The file is missing or wrong.
         """
-        return cls(config=load_config(path))
+        host = cls(config=load_config(path))
+        host.config_file = ConfigFile(Path(path), host.config)
+        return host
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -217,6 +237,11 @@ class Host(ExchangesState, KeepsProbations):
         allow_breaking: str | Iterable[str] = (),
         expect_changes: str | Iterable[str] = (),
         expect: str | Mapping[str, str] | None = None,
+        priority: Priority = "normal",
+        at: datetime | str | None = None,
+        after_s: float | None = None,
+        quiet_wait_s: float | None = None,
+        retries: int | None = None,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -230,45 +255,29 @@ class Host(ExchangesState, KeepsProbations):
             expect_changes: Queries whose replayed answers may change, named likewise.
             expect: The digest that was reviewed, "sha256:..."; by name for several modules. Any
                 other source is rejected.
+            priority: "low", "normal", "high" or "critical"; the last passes over every policy.
+            at: When; see `schedule`, which survives a restart.
+            after_s: Seconds from now.
+            quiet_wait_s: Seconds to wait for quiet traffic at most.
+            retries: How often to try again when busy calls or the disk stopped it.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
 
         Raises:
             UnknownModule: There is no such module.
-            UsageError: Nothing was named.
+            UsageError: Nothing was named, or the time cannot be read.
         """
+        wishes = self._desk.wishes(
+            priority=priority,
+            at=at,
+            after_s=after_s,
+            quiet_wait_s=quiet_wait_s,
+            retries=retries,
+        )
         targets = expecting(self._targets(what), expect)
         allowed, changes = _names(allow_breaking), _names(expect_changes)
-        request = Request(targets, reason, on_phase, allowed, expect_changes=changes)
-        return self._scheduler.submit(request)
-
-    def rollback(
-        self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
-    ) -> Ticket:
-        """Go back to the version committed before, keeping what was written since.
-
-        Args:
-            name: The module's name.
-            on_phase: Is told as phases begin and end.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UsageError: It has no version before.
-        """
-        probation = self._routes.slot(name).probation
-        if probation is not None and probation.returnable:
-            return self._submit(back_of(probation), "rollback", on_phase)
-        previous = self._journal.previous(name)
-        if previous is None:
-            raise UsageError(
-                "there is no version to go back to",
-                module=name,
-                found="one committed version",
-                serves=self._routes.current(name).label,
-                do="reload a version first",
-            )
-        return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
+        return self._submit(targets, reason, on_phase, allowed, wishes, changes)
 
     async def plan(
         self,
@@ -344,13 +353,17 @@ class Host(ExchangesState, KeepsProbations):
                 self._port.open()
             for name, module in self.config.modules.items():
                 self._routes.add(self._slots.make(name, module))
+            await self._desk.load()
             if self._probe is not None:
                 await self._probe.start()
             await Startup(self._coordinator, self._keeper).run()
         except BaseException:
             await self._release()
             raise
+        if self.config.telemetry.traces:
+            self._end_traces = self._trace()
         self._started_at = datetime.now(UTC).isoformat()
+        self._desk.start(self._journal.history(RECENT))
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
 
     async def stop(self, deadline_s: float | None = None) -> None:
@@ -361,19 +374,46 @@ class Host(ExchangesState, KeepsProbations):
                 `stop_timeout_s` by default. What is queued still is kept for the next start.
         """
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
+        for watcher in self._watchers:
+            await watcher.stop()
+        await self._desk.stop()
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
+        self._end_traces()
         self.bus.publish(HostStopped(pid=os.getpid()))
+
+    def _trace(self) -> Callable[[], None]:
+        """Have reloads traced; imported here, so that who does not trace pays nothing."""
+        from replank.instrumentation.tracing import trace_reloads  # noqa: PLC0415
+
+        gates = {name: slot.gate for name, slot in self._routes.slots.items()}
+        return trace_reloads(self.bus.subscribe, gates)
 
     async def _release(self) -> None:
         if self._probe is not None:
             await self._probe.close()
         await self._port.close()
+        await self._desk.close()
         await self._journal.close()
         self._lock.release()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _make_workshop(self) -> tuple[Probe | None, Workshop]:
+        tested = any(module.tests for module in self.config.modules.values())
+        probe = Probe() if self.config.reload.probe or tested else None
+        workshop = Workshop(
+            store=VersionStore(self.data_dir / "versions"),
+            loader=Loader(),
+            probe=probe,
+            watchdog=Watchdog(),
+            config=self.config.reload,
+            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
+            next_generation=self._journal.next_generation,
+            trust=self.config.trust,
+        )
+        return probe, workshop
 
     def _targets(self, what: What) -> dict[str, Target]:
         if isinstance(what, str):
@@ -390,8 +430,12 @@ class Host(ExchangesState, KeepsProbations):
         targets: Mapping[str, Target],
         reason: str,
         on_phase: Callable[[PhaseEvent], None] | None,
+        allow_breaking: frozenset[str] = frozenset(),
+        wishes: Wishes = NOW,
+        changes: frozenset[str] = frozenset(),
     ) -> Ticket:
-        return self._scheduler.submit(Request(targets, reason, on_phase))
+        request = Request(targets, reason, on_phase, allow_breaking, expect_changes=changes)
+        return self._desk.agenda.submit(request, wishes)
 
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason)
@@ -404,13 +448,6 @@ class Host(ExchangesState, KeepsProbations):
             return await self._coordinator.run(tx)
         finally:
             unsubscribe()
-
-    def _way_back(self, targets: Mapping[str, Target]) -> WayBack | None:
-        """Return the probation whose old generations can serve again, looked up when it begins."""
-        probation = self._routes.slot(next(iter(targets))).probation
-        if probation is None or not probation.returnable:
-            return None
-        return probation if probation.participants.keys() == targets.keys() else None
 
     def _listen(
         self, tx_id: str, on_phase: Callable[[PhaseEvent], None] | None

@@ -35,7 +35,9 @@ def target_arguments(function: F) -> F:
     """Add `NAME...` and `--source`."""
     text = "Source other than the configured one; one for each NAME."
     source = click.option("--source", "sources", multiple=True, type=PATH, help=text)
-    names = click.argument("names", nargs=-1, required=True, metavar="NAME[=PATH]...")
+    names = click.argument(
+        "names", nargs=-1, required=True, metavar="NAME[=PATH]...", shell_complete=complete_modules
+    )
     return names(source(function))
 
 
@@ -51,7 +53,43 @@ def allow_option(function: F) -> F:
 def call_arguments(function: F) -> F:
     """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
     words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
-    return click.argument("name")(click.argument("method")(words(function)))
+    return name_argument(click.argument("method")(words(function)))
+
+
+def name_argument(function: F) -> F:
+    """Add `NAME`, completed with the modules that there are."""
+    return click.argument("name", shell_complete=complete_modules)(function)
+
+
+def complete_modules(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the modules that begin so: those of the running host, or of the configuration.
+
+    Args:
+        context: What stands on the command line already.
+        incomplete: What has been typed of the name.
+    """
+    options = context.params
+    try:
+        names = _module_names(options.get("data_dir"), options.get("config"))
+    except Exception:  # whatever is wrong, a key press is no moment to say so
+        return []
+    given = options.get("names") or ()
+    return [name for name in names if name.startswith(incomplete) and name not in given]
+
+
+def _module_names(data_dir: Path | None, config: Path | None) -> list[str]:
+    from replank.control.client import Client
+    from replank.control.locate import HostNotFound, find_data_dir
+
+    try:
+        with Client.find(find_data_dir(data_dir, config), timeout_s=1.0) as client:
+            return [module.name for module in client.status().modules]
+    except HostNotFound:
+        from replank.config import CONFIG_FILE, load_config
+
+        return sorted(load_config(config or CONFIG_FILE).modules)
 
 
 @contextmanager
@@ -85,12 +123,12 @@ def follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_jso
 
 
 def show(record: Any, render: str, *more: Any) -> None:
-    """Print a record for people, with the function of one of the `render` modules that is named."""
+    """Print a record for people, with the function of a `render` file that is named."""
     from replank.cli import render as rendering
-    from replank.cli import render_probation, render_state
+    from replank.cli import render_probation, render_schedule, render_state
 
-    rooms = (rendering, render_state, render_probation)
-    function = next(getattr(room, render) for room in rooms if hasattr(room, render))
+    files = (rendering, render_probation, render_schedule, render_state)
+    function = next(getattr(one, render) for one in files if hasattr(one, render))
     # Soft wrap: a path or a command to paste must not be broken in two.
     rendering.make_console().print(function(record, *more), soft_wrap=True)
 
@@ -107,9 +145,11 @@ __all__ = [
     "allow_option",
     "call_arguments",
     "client_of",
+    "complete_modules",
     "follow",
     "host_options",
     "json_option",
+    "name_argument",
     "print_json",
     "show",
     "target_arguments",

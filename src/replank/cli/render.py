@@ -27,6 +27,9 @@ _DIGEST_CHARS: Final = 8
 _KIB: Final = 1024
 _MINUTE_S: Final = 60
 _MS_EXACT_BELOW: Final = 9.95
+_COUNT_EXACT_BELOW: Final = 1_000_000
+_GIGA_FROM: Final = 999.95
+_LINE: Final = 80
 _DAY_S: Final = 86_400
 
 
@@ -163,7 +166,7 @@ def render_status(status: HostStatus, contact: Contact) -> RenderableType:
     head = Text(f"host {status.pid}", style="bold")
     head.append(f", up {age(status.started_at)}", style="")
     head.append(f", {contact.http or 'no HTTP'}", style="")
-    head.append(f"\n{status.data_dir}", style="dim not bold")
+    head.append(f"\n{_end_of(status.data_dir)}", style="dim not bold")
     table = _table(
         "module",
         "version",
@@ -175,6 +178,11 @@ def render_status(status: HostStatus, contact: Contact) -> RenderableType:
         ">calls",
         ">queued",
     )
+    # Numbers stay whole and in one line; long names go on in the next.
+    for column in table.columns[2:]:
+        column.no_wrap = True
+    for column in table.columns[:2]:
+        column.overflow = "fold"
     for module in status.modules:
         table.add_row(
             module.name,
@@ -182,10 +190,10 @@ def render_status(status: HostStatus, contact: Contact) -> RenderableType:
             str(module.generation),
             str(module.schema),
             Text(module.gate, style="" if module.gate == "open" else "yellow"),
-            str(module.in_flight),
-            str(module.waiting),
-            f"{module.calls:,}",
-            str(module.messages_queued),
+            *map(
+                count_of,
+                (module.in_flight, module.waiting, module.calls, module.messages_queued),
+            ),
         )
     failed = [
         Text(f"{module.name}: {module.messages_failed} messages failed", style="yellow")
@@ -259,6 +267,23 @@ def ms(seconds: float) -> str:
     return f"{value:.1f} ms" if value < _MS_EXACT_BELOW else f"{value:.0f} ms"
 
 
+def count_of(count: int) -> str:
+    """Return a number for people in at most seven characters: "1,234", "123,456", "1.2 M".
+
+    Args:
+        count: The number.
+    """
+    if count < _COUNT_EXACT_BELOW:
+        return f"{count:,}"
+    millions = count / 1e6
+    return f"{millions:.1f} M" if millions < _GIGA_FROM else f"{millions / 1e3:.1f} G"
+
+
+def _end_of(path: str) -> str:
+    """Return as much of a path's end as fits a line; `--json` has all of it."""
+    return path if len(path) <= _LINE else "…" + path[1 - _LINE :]
+
+
 def size_of(count: int) -> str:
     """Return a size for people: "2.0 KiB".
 
@@ -328,6 +353,7 @@ def make_console(*, stderr: bool = False) -> Console:
 __all__ = [
     "age",
     "change_of",
+    "count_of",
     "make_console",
     "ms",
     "render_history",

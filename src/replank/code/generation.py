@@ -12,6 +12,7 @@ from typing import Any
 from replank.code.entries import collect_entries, generic_entry
 from replank.code.loader import LoadedCode
 from replank.code.store import Version
+from replank.code.undeclared import Undeclared
 from replank.definition import CallKind, Definition
 from replank.module import Runtime
 from replank.state.names import Namespace
@@ -48,6 +49,8 @@ class Generation:
     """What was seen of its calls, in windows and on probation."""
     started: bool = False
     started_at: str = ""
+    undeclared: Undeclared | None = None
+    """What it held besides its state when it began to serve."""
 
     @property
     def label(self) -> str:
@@ -85,6 +88,7 @@ class Generation:
         self.lane.methods = {}
         self.methods = {}
         self.target = None
+        self.undeclared = None
         self.code.unload()
         # What is told of it afterwards needs its names and numbers, and nothing that holds code.
         self.code.module = types.ModuleType(self.code.private_name)
@@ -167,3 +171,22 @@ def _entry(
         return generic_entry(lane, name, methods[name], is_async=kind is CallKind.ASYNC)
     entry = counted[name]
     return entry if definition.owner is None else types.MethodType(entry, target)
+
+
+def undeclared_data(generation: Generation) -> list[str]:
+    """Return a warning for each piece of data that a reload would leave behind.
+
+    Args:
+        generation: The one that serves.
+    """
+    if generation.undeclared is None:
+        return []
+    one = generation.definition
+    in_class = one.owner is not None
+    where = "self.{0}" if in_class else "{0}"
+    how = "annotate it (`{0}: int = 0`)" if in_class else "name it in STATE"
+    return [
+        f"{one.name}: {where.format(name)} is no declared state and stays behind with version "
+        f"{one.label}; {how.format(name)} to keep it"
+        for name in generation.undeclared.changed()
+    ]

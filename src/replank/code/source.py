@@ -106,6 +106,22 @@ def read_source(source: Path) -> SourceTree:
     )
 
 
+def marks_of(source: Path) -> object:
+    """Return sizes and times of a source's files; equal ones mean that nothing was written.
+
+    Args:
+        source: A file `name.py` or a folder with `__init__.py`.
+
+    Raises:
+        SourceError: The path is missing, unreadable, or no Python source.
+    """
+    _, is_package = _identify(source)
+    try:
+        return _marks(source, is_package=is_package)
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
 def list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield (relative posix path, path) of every file of a package folder, unsorted.
 
@@ -242,5 +258,6 @@ __all__ = [
     "digest_files",
     "digest_of",
     "list_files",
+    "marks_of",
     "read_source",
 ]

@@ -7,13 +7,14 @@ Every answer is JSON. A reload that is followed live is one JSON object a line: 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from replank import errors
 from replank.instrumentation import events
 from replank.report import ReloadReport
+from replank.scheduling.entries import Priority
 from replank.table import Table
 
 PROTOCOL: Final = 1
@@ -59,6 +60,12 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Queries whose replayed answers may change."""
     expect: dict[str, str] = {}
     """By module, the digest that its source must have."""
+    priority: Priority = "normal"
+    """"critical" passes over windows, quiet hours, limits and a pause of the schedule."""
+    quiet_wait_s: float | None = None
+    """Seconds to wait for quiet traffic at most."""
+    retries: int | None = None
+    """How often to try again when busy calls or the disk stopped it."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,9 +79,14 @@ class ProbationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The body of `POST /control/probation`."""
 
     module: str
-    action: Literal["promote", "abort", "pause", "resume"]
+    action: Literal["promote", "pause", "resume"]
+
+
+class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/abort`."""
+
+    module: str
     stream: bool = False
-    """Of an abort: whether to answer with events as they happen."""
 
 
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +112,7 @@ class ImportRequest(
     module: str
     path: str | None = None
     """A file of the host's machine; over the Unix socket only."""
-    document: msgspec.Raw = msgspec.Raw()
+    document: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """What an export answered."""
 
 
@@ -117,9 +129,37 @@ class Failure(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     facts: Facts
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """To a reader of events that came back: what it has missed is no longer kept."""
+
+    missed: int | None = None
+    """How many; None when the host has been started again since."""
+    do: str = "read the history for the reloads among them: /control/history"
+
+
+class Overtaken(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events that was too slow."""
+
+    missed: int
+    do: str
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events when nothing more will come."""
+
+    reason: str
+
+
+FeedItem = events.AnyEvent | Gap | Overtaken | Closed
+"""What the feed of events can carry."""
+
+EVENT_TYPES: Final = frozenset(kind.__name__ for kind in get_args(events.AnyEvent))
+EVENTS_LAST_MAX: Final = 1_000_000
+
 Line = (
     events.PhaseStarted
     | events.PhaseEnded
+    | events.ReloadDeferred
     | events.ReloadStarted
     | events.ReloadEnded
     | Report
@@ -136,6 +176,8 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.SelfReload, 409),
     (errors.UsageError, 400),
     (errors.TrafficError, 503),
+    (errors.PhaseTimeout, 503),  # calls in flight did not end in time: try again
+    (errors.ModuleError, 422),  # what was sent does not fit the module
 )
 
 
@@ -284,13 +326,19 @@ StreamKind = Literal["reload", "rollback"]
 """The control routes that can answer with a stream."""
 
 __all__ = [
+    "EVENTS_LAST_MAX",
+    "EVENT_TYPES",
     "PROTOCOL",
     "CallFailed",
+    "Closed",
     "Facts",
     "Failure",
+    "FeedItem",
+    "Gap",
     "Hello",
     "ImportRequest",
     "Line",
+    "Overtaken",
     "PlanRequest",
     "ReloadRequest",
     "Report",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from replank.code.generation import Generation
+from replank.code.generation import Generation, undeclared_data
 from replank.code.trust import require_digest
+from replank.code.undeclared import Undeclared
 from replank.coordinator.contracts import judge_contracts
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
@@ -51,6 +53,7 @@ class Candidates:
         await judge_contracts(tx, self.routes)
         self._check_uses(tx)
         for one in tx.each():
+            tx.warnings += undeclared_data(one.old)
             one.migration = find_path(
                 one.old.definition.schema,
                 one.new.definition.schema,
@@ -121,8 +124,11 @@ class Candidates:
         """
         hook = generation.methods.get("on_start")
         generation.started = True
-        if hook is None:
-            return
+        if hook is not None:
+            await self._guarded_start(generation, hook)
+        generation.undeclared = Undeclared(generation.definition, generation.target)
+
+    async def _guarded_start(self, generation: Generation, hook: Callable[..., Any]) -> None:
         name = generation.definition.name
         limit_s = self.workshop.config.restore_timeout_s
         try:

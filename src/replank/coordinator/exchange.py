@@ -21,6 +21,7 @@ from replank.state.exchange import (
     snapshot_of,
 )
 from replank.state.format import Snapshot
+from replank.state.sizing import state_size
 from replank.state.slices import Slices
 from replank.threads import in_thread
 from replank.traffic.drain import Drain
@@ -42,6 +43,14 @@ class ExchangesState:
             UnknownModule: There is no such module.
         """
         return self._exchange.describe(name)
+
+    def state_size(self, name: str) -> tuple[int, int]:
+        """Return how many records a module's state has and about how many bytes it takes.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        return self._exchange.size(name)
 
     async def export_state(self, name: str) -> bytes:
         """Return a module's state as JSON with its schema; calls wait while it is copied.
@@ -95,6 +104,17 @@ class StateExchange:
             UnknownModule: There is no such module.
         """
         return describe_state(self.coordinator.routes.current(name))
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return records and about the bytes of a module's state, from a look at few objects.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        generation = self.coordinator.routes.current(name)
+        carried = set(generation.definition.carried)
+        values = generation.values().items()
+        return state_size({field: value for field, value in values if field not in carried})
 
     async def export(self, name: str) -> bytes:
         """Return a module's state as a document: all of one moment.

@@ -88,6 +88,7 @@ class Workshop:
             code = await _loaded(load)
         try:
             definition = read_definition(code.module, slot.name)
+            slot.loaded.add(definition.owner or code.module)
             made = self.watchdog.guard(
                 lambda: make_generation(number, version, code, definition, lane),
                 self.config.probe_timeout_s,

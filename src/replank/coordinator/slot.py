@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
@@ -84,6 +85,8 @@ class Slot:
     """The last queries; None when none are kept."""
     parked: dict[str, Parked] = field(default_factory=dict)
     """By a schema's fingerprint, what a return from it had no room for."""
+    loaded: WeakSet[Any] = field(default_factory=WeakSet)
+    """The class or file of every generation that is in memory, for whatever reason."""
 
 
 class Routes:
@@ -180,6 +183,7 @@ def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
         generation: What serves.
     """
     definition = generation.definition
+    inbox = slot.inbox.statistics()
     return ModuleStatus(
         name=slot.name,
         label=definition.label,
@@ -190,9 +194,13 @@ def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
         in_flight=slot.gate.in_flight,
         waiting=slot.gate.waiting,
         calls=slot.gate.calls,
-        messages_queued=slot.inbox.queued,
-        messages_handled=slot.inbox.handled,
-        messages_failed=slot.inbox.failed,
+        calls_refused=slot.gate.refused,
+        generations_alive=len(slot.loaded),
+        messages_accepted=inbox.accepted,
+        messages_queued=inbox.queued,
+        messages_handled=inbox.handled,
+        messages_failed=inbox.failed,
+        messages_lost=inbox.accepted - inbox.handled - inbox.failed - inbox.queued,
         source=str(slot.source),
         uses=tuple(use.module for use in definition.uses),
         started_at=generation.started_at,

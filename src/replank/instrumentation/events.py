@@ -54,6 +54,40 @@ class ReloadStarted(Event, frozen=True, kw_only=True):
     reason: str = "call"
 
 
+class ReloadDeferred(Event, frozen=True, kw_only=True):
+    """A request for a reload has to wait."""
+
+    id: str
+    """Of the request, such as "s12"; the reload has no id yet."""
+    modules: tuple[str, ...]
+    why: str
+    until: float | None = None
+    """Unix seconds at which it is looked at again; None: when an operator says so."""
+    priority: str = "normal"
+
+
+class SourcesNoticed(Event, frozen=True, kw_only=True):
+    """The watcher saw files change, and says what it does about it."""
+
+    files: tuple[str, ...]
+    """Some of them, when there are many."""
+    total: int
+    modules: tuple[str, ...] = ()
+    """Modules that are reloaded because of it, as one transaction."""
+    detail: str = ""
+    """Why nothing is done, when nothing is done."""
+
+
+class ConfigReloaded(Event, frozen=True, kw_only=True):
+    """The configuration was read again."""
+
+    path: str
+    applied: tuple[str, ...]
+    """Keys whose new values hold."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys whose new values do not hold before the host is started again."""
+
+
 class PhaseStarted(Event, frozen=True, kw_only=True):
     """A phase of a reload began."""
 
@@ -145,6 +179,9 @@ AnyEvent = (
     | HostStopped
     | ModuleLoaded
     | ReloadStarted
+    | ReloadDeferred
+    | SourcesNoticed
+    | ConfigReloaded
     | PhaseStarted
     | PhaseEnded
     | ReloadEnded
@@ -158,7 +195,7 @@ AnyEvent = (
 )
 """Every event, as a type that msgspec can read back: `msgspec.json.decode(line, type=AnyEvent)`."""
 
-PhaseEvent = PhaseStarted | PhaseEnded
+PhaseEvent = PhaseStarted | PhaseEnded | ReloadDeferred
 """What `on_phase` receives."""
 
 Listener = Callable[[Event], None]
@@ -208,6 +245,7 @@ class Bus:
 __all__ = [
     "AnyEvent",
     "Bus",
+    "ConfigReloaded",
     "Event",
     "GenerationLeaked",
     "GenerationRetired",
@@ -221,8 +259,10 @@ __all__ = [
     "PhaseStarted",
     "ProbationEnded",
     "ProbationStarted",
+    "ReloadDeferred",
     "ReloadEnded",
     "ReloadStarted",
+    "SourcesNoticed",
     "TimerFailed",
     "Warned",
 ]

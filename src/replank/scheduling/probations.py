@@ -1,25 +1,33 @@
-"""What an operator, or a probation itself, does with versions on probation."""
+"""What comes after a commit: the version is on probation, and there is a way back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Final
 
 from replank.coordinator.slot import Routes, Watching, WayBack
 from replank.coordinator.transaction import Transaction
 from replank.errors import HostStopped, UsageError
 from replank.instrumentation.events import PhaseEvent
+from replank.journal.journal import Journal
 from replank.report import ProbationReport
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
+from replank.scheduling.desk import ScheduleDesk
+from replank.scheduling.entries import Wishes
+from replank.scheduling.scheduler import Request, Target, Ticket
 
 OnPhase = Callable[[PhaseEvent], None]
 
+PUT_BACK: Final = Wishes(priority="critical")
+"""A way back out of trouble waits for no window, no limit and no pause of the schedule."""
+
 
 class KeepsProbations:
-    """The host's calls about probation."""
+    """The host's calls about what comes after a commit: probation, and the way back."""
 
     _routes: Routes
-    _scheduler: ReloadScheduler
+    _desk: ScheduleDesk
+    _journal: Journal
 
     def probation(self, name: str) -> ProbationReport:
         """Say how the version of a module that is on probation does; also how it went.
@@ -59,7 +67,7 @@ class KeepsProbations:
         """
         _, probation = _active(self._routes, name)
         request = Request(back_of(probation), "rollback", on_phase, cause="aborted by hand")
-        return self._scheduler.submit(request)
+        return self._desk.agenda.submit(request, PUT_BACK)
 
     def pause(self, name: str) -> ProbationReport:
         """Let a probation stand still: it neither passes nor trips until it is resumed.
@@ -87,12 +95,46 @@ class KeepsProbations:
         watch.go_on()
         return watch.report()
 
+    def rollback(self, name: str, *, on_phase: OnPhase | None = None) -> Ticket:
+        """Go back to the version committed before, keeping what was written since.
+
+        Args:
+            name: The module's name.
+            on_phase: Is told as phases begin and end.
+
+        Raises:
+            UnknownModule: There is no such module.
+            UsageError: It has no version before.
+        """
+        probation = self._routes.slot(name).probation
+        if probation is not None and probation.returnable:
+            request = Request(back_of(probation), "rollback", on_phase)
+            return self._desk.agenda.submit(request, PUT_BACK)
+        previous = self._journal.previous(name)
+        if previous is None:
+            raise UsageError(
+                "there is no version to go back to",
+                module=name,
+                found="one committed version",
+                serves=self._routes.current(name).label,
+                do="reload a version first",
+            )
+        targets = {name: Target(digest=previous.digest)}
+        return self._desk.agenda.submit(Request(targets, "rollback", on_phase), PUT_BACK)
+
+    def _way_back(self, targets: Mapping[str, Target]) -> WayBack | None:
+        """Return the probation whose old generations can serve again, looked up when it begins."""
+        probation = self._routes.slot(next(iter(targets))).probation
+        if probation is None or not probation.returnable:
+            return None
+        return probation if probation.participants.keys() == targets.keys() else None
+
     def _tripped(self, tx: Transaction, cause: str) -> None:
         """Go back by itself; the scheduler waits for nobody, and the events tell the outcome."""
         targets = {one.name: Target(digest=one.old.version.digest) for one in tx.each()}
         cause = f"probation of {tx.id}: {cause}"
         with suppress(HostStopped):  # it is being stopped: its modules end with it
-            self._scheduler.submit(Request(targets, "rollback", cause=cause))
+            self._desk.agenda.submit(Request(targets, "rollback", cause=cause), PUT_BACK)
 
 
 def back_of(probation: WayBack) -> Mapping[str, Target]:

@@ -81,6 +81,8 @@ class Request:
     ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
     work: Callable[[], Awaitable[Any]] | None = None
     """What to do instead of a reload, while no reload of these modules runs."""
+    priority: int = 1
+    """The higher, the sooner among those that wait; equal ones keep their order."""
 
 
 class Ticket(Awaitable[ReloadReport]):
@@ -123,6 +125,14 @@ class Ticket(Awaitable[ReloadReport]):
         """Tell whoever waits that there will be no report."""
         if not self._answer.done():
             self._answer.set_exception(error)
+
+    def on_answer(self, told: Callable[[asyncio.Future[ReloadReport]], None]) -> None:
+        """Have a function called with the answer, once it is there.
+
+        Args:
+            told: Must not block.
+        """
+        self._answer.add_done_callback(told)
 
     def _refuse_self(self) -> None:
         chain = live_chain()
@@ -187,7 +197,8 @@ class ReloadScheduler:
         if self._stopped:
             raise HostStopped("the host takes no more reloads", do="start it again")
         request.ticket = Ticket(frozenset(request.targets))
-        self._waiting.append(request)
+        behind = (i for i, one in enumerate(self._waiting) if one.priority < request.priority)
+        self._waiting.insert(next(behind, len(self._waiting)), request)
         self._start_free()
         return request.ticket
 

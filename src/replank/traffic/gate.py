@@ -71,6 +71,8 @@ class Gate:
         self.waiting_max = waiting_max
         self.lane = Lane(self, 0)
         self.refused = 0
+        self.on_hold: Callable[[], None] | None = None
+        """Called in the context of each call that has to wait; it must not raise."""
         self.longest_call_s = 0.0
         self._calls_before = 0
         self._waiting: deque[_Waiting] = deque()
@@ -229,6 +231,8 @@ class Gate:
             )
         waiting = _Waiting(call, live_chain(), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        if self.on_hold is not None:
+            self.on_hold()
         if waiting.chain is not None:
             waiting.chain.waits_at = (*waiting.chain.waits_at, self)
         if self._hold is not None:

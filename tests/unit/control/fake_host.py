@@ -6,7 +6,9 @@ import types
 
 from replank.errors import UnknownModule, UsageError
 from replank.instrumentation.events import PhaseEnded, PhaseStarted
+from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.live_config import ConfigReport
 from replank.reading import read_definition
 from replank.report import (
     ErrorReport,
@@ -159,6 +161,7 @@ class FakeHost:
         self.ledger.total = 0
         self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
         self.messages = []
+        self.recent = RecentEvents(100)
         self.reloads = []
         self.outcome = Outcome.COMMITTED
         self.gate = asyncio.Event()
@@ -181,17 +184,8 @@ class FakeHost:
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(
-        self,
-        what,
-        *,
-        reason="call",
-        on_phase=None,
-        allow_breaking=(),
-        expect_changes=(),
-        expect=None,
-    ):
-        self.expected = (list(expect_changes), expect)
+    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
+        self.how = how
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
@@ -232,6 +226,9 @@ class FakeHost:
                 ),
             )
         )
+
+    async def reload_config(self):
+        return ConfigReport(path="replank.toml")
 
     async def history(self, limit=20, module=None):
         return tuple(report(tx=f"r{number}") for number in range(limit, 0, -1))
