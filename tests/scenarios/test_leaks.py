@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from replank import Host, Outcome
 from replank.config import Config, ReloadConfig
 from replank.coordinator import retire
 from replank.instrumentation.events import GenerationLeaked, GenerationRetired
+from replank.verification.leaks import holders_of
 
 LEDGER = """
 from replank import Module
@@ -54,7 +56,7 @@ async def leaked(folder: Path, hold: Callable[[Any], Any], call: str, text: str 
         source.write_text(text.format(v="2"))
         report = await host.reload("ledger")
         assert report.committed, report.error
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not isinstance(event := await told.get(), GenerationLeaked):
                 pass
         del kept
@@ -65,6 +67,7 @@ async def leaked(folder: Path, hold: Callable[[Any], Any], call: str, text: str 
 def nothing_kept(monkeypatch: pytest.MonkeyPatch):
     # A whole test run is no small process; the collection by hand is wanted here all the same.
     monkeypatch.setattr(retire, "_FORCE_BLOCKS_MAX", 10**9)
+    monkeypatch.setattr(retire, "_SEARCH_S", 30.0)
     KEPT.clear()
     cached.cache_clear()
     yield
@@ -125,7 +128,7 @@ async def test_a_generation_that_nobody_holds_goes_without_a_word(
         source.write_text(text.format(v="2"))
         assert (await host.reload("ledger")).committed
         retirement = host._coordinator.retirement
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while retirement.waiting or retirement._looking:
                 await asyncio.sleep(0.005)
         assert alive() is None, [e for e in told if isinstance(e, GenerationLeaked)]
@@ -146,7 +149,7 @@ async def test_with_too_many_old_generations_the_next_reload_is_rejected_and_say
             KEPT.append(await host["ledger"].hook())
             source.write_text(LEDGER.format(v=number))
             assert (await host.reload("ledger")).committed
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while len(host._coordinator.retirement.leaks) < number:
                     await asyncio.sleep(0.005)
         source.write_text(LEDGER.format(v="3"))
@@ -159,3 +162,26 @@ async def test_with_too_many_old_generations_the_next_reload_is_rejected_and_say
 
         gc.collect()
         assert (await host.reload("ledger")).committed
+
+
+def test_a_search_that_runs_out_of_time_says_how_far_it_came() -> None:
+    class Kept:
+        pass
+
+    one = Kept()
+    chain = [[one]]
+    holders = holders_of(weakref.ref(one), 0.0)
+    assert holders is not None
+    assert holders[0] == "..."
+    assert holders[-1].endswith("Kept object")
+    del chain, one
+
+
+def test_what_is_gone_has_no_holders() -> None:
+    class Gone:
+        pass
+
+    one = Gone()
+    alive = weakref.ref(one)
+    del one
+    assert holders_of(alive, 1.0) is None

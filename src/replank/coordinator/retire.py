@@ -18,7 +18,7 @@ from replank.instrumentation.events import Bus, GenerationLeaked, GenerationReti
 from replank.report import Phase
 from replank.verification.leaks import holders_of, told
 
-_SEARCH_S: Final = 0.1
+_SEARCH_S: Final = 0.2
 _FORCE_BLOCKS_MAX: Final = 300_000
 """Memory blocks up to which a collection by hand is short, about ten milliseconds."""
 _LOOK_EVERY_S: Final = 1.0
