@@ -33,10 +33,13 @@ class Case:
     limit_s: float = 600
 
 
+_FEW = ("--records", "100000", "--repeats", "1", "--seconds", "1")
+
 CASES = (
     Case("call_cost", "a call through an open gate, beside a bare await"),
     Case("reload", "a reload of a small state under 5,000 calls a second", ("--reloads", "20")),
     Case("state", "tables copied, migrated and taken back while they serve", ("--quick",)),
+    Case("snapshots", "a large state on the disk while it serves", _FEW),
     Case("messages", "messages a second, in memory and on disk", None),
     Case("transactions", "several modules at once", None),
     Case("watch", "from saving a file to new code", None),

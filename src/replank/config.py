@@ -36,6 +36,7 @@ DATA_DIR: Final = ".replank"
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
+WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed"]
 
 
@@ -71,7 +72,7 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     persist: PersistPolicy = "stop"
     """When the state goes to the disk: at a stop, also after each commit, also at intervals."""
     persist_interval_s: Seconds = 60.0
-    """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
+    """Seconds from one save to the next when `persist` is "interval"; calls wait milliseconds."""
     windows: tuple[str, ...] | None = None
     """Hours in which it may be reloaded; overrides `schedule.windows` for this module."""
     quiet_hours: tuple[str, ...] | None = None
@@ -99,6 +100,9 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; all checks together."""
     commit_timeout_s: Seconds = 5.0
     """Seconds; the commit record is on the disk within them."""
+    when_busy: WhenBusy = "newest"
+    """What becomes of a reload whose module is being reloaded: "newest" waits, in the place of
+    those that wait already; "queue" waits behind them; "refuse" is rejected."""
     window_timeout_s: Seconds = 600.0
     """Seconds; a large state is copied within them, while the old version serves."""
     windowed_from_records: Count = 2_000
@@ -130,6 +134,8 @@ class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds to wait for another reader of the journal before giving up."""
     snapshots_kept: Count = 3
     """Durable snapshots kept for each module; older ones are removed."""
+    fork_timeout_s: Seconds = 600.0
+    """Seconds that a forked child may take to write a large state, an export or an import."""
     reloads_kept: Count = 10_000
     """Reloads kept in the journal's history; older ones are removed at start."""
 
@@ -376,6 +382,7 @@ __all__ = [
     "StorageConfig",
     "TelemetryConfig",
     "TrustConfig",
+    "WhenBusy",
     "check_all_hours",
     "load_config",
     "parse_config",

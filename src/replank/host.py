@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, cast
 
 import msgspec
 
@@ -15,11 +14,13 @@ from replank.code.loader import Loader
 from replank.code.probe import Probe
 from replank.code.store import VersionStore
 from replank.code.trust import check_keys
-from replank.config import Config, ModuleConfig, load_config
+from replank.config import Config, ModuleConfig, WhenBusy, load_config
+from replank.coordinator.calling import CallsByName
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.recovery import Startup
+from replank.coordinator.rehearsal import Rehearsal
 from replank.coordinator.shutdown import Shutdown
 from replank.coordinator.slot import Routes, status_of
 from replank.coordinator.slots import SlotMaker
@@ -35,9 +36,8 @@ from replank.instrumentation.events import (
     PhaseEvent,
     PhaseStarted,
 )
-from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus
-from replank.instrumentation.tally import Tally
+from replank.instrumentation.telemetry import Telemetry
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
@@ -47,17 +47,16 @@ from replank.report import Plan, ReloadReport
 from replank.scheduling.asking import SchedulesReloads
 from replank.scheduling.clock import Clock, SystemClock
 from replank.scheduling.desk import RECENT, ScheduleDesk, What
-from replank.scheduling.entries import NOW, Priority, Wishes
+from replank.scheduling.entries import Priority
 from replank.scheduling.probations import KeepsProbations
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
-from replank.traffic.handle import Handle, check_arguments
-from replank.traffic.messages import Message
+from replank.traffic.handle import Handle
 from replank.verification.watchdog import Watchdog
 
 
-class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
+class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -84,25 +83,16 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             modules={**config.modules, **named},
             data_dir=str(config.data_dir if data_dir is None else data_dir),
         )
-        if self.config.telemetry.traces and find_spec("opentelemetry") is None:
-            raise ConfigError(
-                "[telemetry] traces needs OpenTelemetry",
-                found="no package opentelemetry",
-                do="pip install 'replank[otel]', or leave traces out",
-            )
         if not self.config.modules:
             raise ConfigError(
                 "the host has no modules", do='name one: Host({"ledger": "ledger.py"})'
             )
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
-        self.recent = RecentEvents(self.config.telemetry.events_kept)
-        self.tally = Tally()
-        self.bus.subscribe(self.recent.note)
-        self.bus.subscribe(self.tally.note)
+        self._telemetry = Telemetry(self.config.telemetry, self.bus)
+        self.recent, self.tally = self._telemetry.recent, self._telemetry.tally
         self._routes = Routes()
         self._started_at = ""
-        self._end_traces: Callable[[], None] = lambda: None
         self._watchers = []
         self.config_file = None
         self._lock = DataDirLock(self.data_dir)
@@ -112,7 +102,10 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             reloads_kept=self.config.storage.reloads_kept,
         )
         self._keeper = StateKeeper(
-            self.data_dir / "snapshots", self._journal, kept=self.config.storage.snapshots_kept
+            self.data_dir / "snapshots",
+            self._journal,
+            kept=self.config.storage.snapshots_kept,
+            limit_s=self.config.storage.fork_timeout_s,
         )
         self._port = EmbeddedPort(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
@@ -123,7 +116,12 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._coordinator.on_trip = self._tripped
-        self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self._scheduler = ReloadScheduler(
+            self._run,
+            self._routes.tied_to,
+            uses=self._routes.uses_of,
+            next_id=self._journal.next_id,
+        )
         self._desk = ScheduleDesk(
             self._scheduler,
             self._routes,
@@ -132,7 +130,9 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             self.data_dir,
             clock or SystemClock(),
         )
-        self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
+        self._exchange = StateExchange(
+            self._coordinator, self._scheduler.exclusively, self.data_dir
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] = "replank.toml") -> Self:
@@ -179,53 +179,6 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
         """
         return self._routes.current(name).definition
 
-    async def call(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call a module by names, as a server does.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-        """
-        return await getattr(self._routes.slot(name).handle, method)(*args, **(kwargs or {}))
-
-    async def send(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        """Queue a message by names; returns when it is accepted.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-            WrongArguments: The arguments do not fit.
-        """
-        slot = self._routes.slot(name)
-        call = self.definition(name).calls.get(method)
-        if call is not None:
-            check_arguments(name, method, call.signature, args, kwargs or {})
-        await slot.inbox.put(Message(method, args, kwargs or {}))
-
     # -- reloads ------------------------------------------------------------------------------
 
     def reload(
@@ -242,6 +195,7 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
         after_s: float | None = None,
         quiet_wait_s: float | None = None,
         retries: int | None = None,
+        when_busy: WhenBusy | None = None,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -260,6 +214,8 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             after_s: Seconds from now.
             quiet_wait_s: Seconds to wait for quiet traffic at most.
             retries: How often to try again when busy calls or the disk stopped it.
+            when_busy: What becomes of it while its modules, or modules tied to them, are being
+                reloaded; `reload.when_busy` of the configuration by default.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
@@ -275,9 +231,10 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             quiet_wait_s=quiet_wait_s,
             retries=retries,
         )
-        targets = expecting(self._targets(what), expect)
-        allowed, changes = _names(allow_breaking), _names(expect_changes)
-        return self._submit(targets, reason, on_phase, allowed, wishes, changes)
+        targets, allowed = expecting(self._targets(what), expect), _names(allow_breaking)
+        request = Request(targets, reason, on_phase, allowed, _names(expect_changes))
+        request.when_busy = when_busy or self.config.reload.when_busy
+        return self._desk.agenda.submit(request, wishes)
 
     async def plan(
         self,
@@ -285,6 +242,7 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
         *,
         allow_breaking: str | Iterable[str] = (),
         expect_changes: str | Iterable[str] = (),
+        rehearse: bool = False,
     ) -> Plan:
         """Say what a reload would do; nothing changes.
 
@@ -292,14 +250,21 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             what: As for `reload`.
             allow_breaking: As for `reload`.
             expect_changes: As for `reload`.
+            rehearse: Try all of it, with every record and check, on a forked copy of this process:
+                the host stands still for the fork only, some milliseconds.
 
         Raises:
             UnknownModule: There is no such module.
+            UsageError: A rehearsal was asked for, and this system cannot copy a process.
         """
         targets = self._targets(what)
         tx = self._transaction(targets, "plan")
         tx.allow_breaking, tx.expect_changes = _names(allow_breaking), _names(expect_changes)
-        return await self._coordinator.plan(tx)
+        if not rehearse:
+            return await self._coordinator.plan(tx)
+        work = Rehearsal(self._coordinator).plan
+        request = Request(targets, "rehearsal", work=lambda: work(tx))
+        return cast("Plan", await self._scheduler.submit(request))
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first.
@@ -360,8 +325,7 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
         except BaseException:
             await self._release()
             raise
-        if self.config.telemetry.traces:
-            self._end_traces = self._trace()
+        self._telemetry.start({name: slot.gate for name, slot in self._routes.slots.items()})
         self._started_at = datetime.now(UTC).isoformat()
         self._desk.start(self._journal.history(RECENT))
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
@@ -380,15 +344,8 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
-        self._end_traces()
+        self._telemetry.stop()
         self.bus.publish(HostStopped(pid=os.getpid()))
-
-    def _trace(self) -> Callable[[], None]:
-        """Have reloads traced; imported here, so that who does not trace pays nothing."""
-        from replank.instrumentation.tracing import trace_reloads  # noqa: PLC0415
-
-        gates = {name: slot.gate for name, slot in self._routes.slots.items()}
-        return trace_reloads(self.bus.subscribe, gates)
 
     async def _release(self) -> None:
         if self._probe is not None:
@@ -425,20 +382,8 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             self._routes.slot(name)
         return {name: Target(None if path is None else Path(path)) for name, path in named.items()}
 
-    def _submit(
-        self,
-        targets: Mapping[str, Target],
-        reason: str,
-        on_phase: Callable[[PhaseEvent], None] | None,
-        allow_breaking: frozenset[str] = frozenset(),
-        wishes: Wishes = NOW,
-        changes: frozenset[str] = frozenset(),
-    ) -> Ticket:
-        request = Request(targets, reason, on_phase, allow_breaking, expect_changes=changes)
-        return self._desk.agenda.submit(request, wishes)
-
     async def _run(self, request: Request) -> ReloadReport:
-        tx = self._transaction(request.targets, request.reason)
+        tx = self._transaction(request.targets, request.reason, request.id)
         tx.allow_breaking, tx.cause = request.allow_breaking, request.cause
         tx.expect_changes = request.expect_changes
         if request.reason == "rollback":
@@ -462,7 +407,9 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             )
         )
 
-    def _transaction(self, targets: Mapping[str, Target], reason: str) -> Transaction:
+    def _transaction(
+        self, targets: Mapping[str, Target], reason: str, tx_id: str | None = None
+    ) -> Transaction:
         participants = {
             name: Participant(
                 slot=self._routes.slot(name),
@@ -473,7 +420,8 @@ class Host(ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
             )
             for name, target in targets.items()
         }
-        return Transaction(self._journal.next_id(), participants, reason, self.bus.publish)
+        tx_id = tx_id or self._journal.next_id()
+        return Transaction(tx_id, participants, reason, self.bus.publish)
 
 
 def _names(given: str | Iterable[str]) -> frozenset[str]:

@@ -29,6 +29,8 @@ class Outcome(enum.StrEnum):
     COMMITTED = "committed"
     ROLLED_BACK = "rolled_back"
     REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+    """It never began: a newer request for its modules has taken its place."""
 
 
 class PhaseOutcome(enum.StrEnum):
@@ -214,6 +216,8 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
     certificate: Certificate | None = None
     probation: ProbationReport | None = None
     """How the time after the commit went; in the history, once that is over."""
+    superseded_by: str = ""
+    """Id of the reload that has taken the place of this one."""
 
     @property
     def committed(self) -> bool:
@@ -270,6 +274,43 @@ class ModulePlan(_Record, frozen=True, kw_only=True):
     """Whether the candidate is byte for byte what serves."""
 
 
+class BadRecord(_Record, frozen=True, kw_only=True):
+    """A record that the reload could not take over."""
+
+    module: str
+    key: str
+    field: str
+    """Where in the state: `accounts['ada'].cents`."""
+    message: str
+    step: str = ""
+    """The step that failed; "" when the value itself does not fit its new type."""
+    old: str = ""
+    """The old value."""
+    new: str = ""
+    """What was made of it, when that is what is wrong."""
+
+
+class RehearsalReport(_Record, frozen=True, kw_only=True):
+    """What a rehearsal on a forked copy of the real state has found."""
+
+    records: int = 0
+    """Those that were migrated and checked."""
+    bad: int = 0
+    """How many could not be."""
+    bad_records: tuple[BadRecord, ...] = ()
+    """The first of them."""
+    checks: tuple[str, ...] = ()
+    """The checks and invariants that passed."""
+    fork_s: float = 0.0
+    """How long the host stood still for the copy of the process: the only pause."""
+    window_s: float = 0.0
+    """What the window took without traffic."""
+    pause_s: float = 0.0
+    """What calls would wait, beside the drain."""
+    memory_bytes: int = 0
+    """What the reload adds to the process's memory."""
+
+
 class Plan(_Record, frozen=True, kw_only=True):
     """What a reload would do; nothing was changed to find out."""
 
@@ -278,6 +319,8 @@ class Plan(_Record, frozen=True, kw_only=True):
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    rehearsal: RehearsalReport | None = None
+    """What a forked copy of the host found; None when none was asked for."""
 
 
 def describe(error: BaseException, *, phase: str, module: str | None, serves: str) -> ErrorReport:

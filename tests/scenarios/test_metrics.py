@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from replank import Host, Outcome
-from replank.config import Config, HttpConfig
+from replank.config import Config, HttpConfig, ModuleConfig
 from replank.control.server import ControlServer
 from replank.instrumentation.metrics import HostCollector
 
@@ -116,6 +116,8 @@ async def test_calls_messages_state_and_reloads_are_what_they_were(running):
     assert found["replank_last_reload_successful",] == 0
     assert found["replank_last_reload_success_timestamp_seconds",] > 1e9
     assert found["replank_reloads_running",] == 0
+    host._routes.slot("ledger").inbox.accepted += 3  # as a mistake in the books would
+    assert (await look())["replank_messages_lost", "ledger"] == 3
 
 
 async def test_generations_that_are_gone_are_not_alive_and_leaked_ones_are(running):
@@ -157,3 +159,34 @@ async def test_dashboard_and_alerts_ask_only_for_what_there_is(running):
     for name in known:
         base = re.sub(r"_(bucket|sum|count|created)$", "", name)
         assert f"`{base}`" in page, base
+
+
+async def test_the_books_of_durable_messages_balance_over_reloads_and_a_restart(tmp_path):
+    source = tmp_path / "ledger.py"
+    source.write_text(LEDGER.format(version="1"))
+    module = ModuleConfig(source=str(source), durable=True, persist="commit")
+    config = Config(modules={"ledger": module}, data_dir=str(tmp_path / "data"))
+
+    def books(host):
+        one = host.status().modules[0]
+        assert one.messages_lost == 0
+        return one.messages_accepted, one.messages_handled, one.messages_failed
+
+    async with Host(config=config) as host:
+        for cents in range(-5, 45):
+            await host["ledger"].send.deposit("ada", cents)
+            books(host)
+        source.write_text(LEDGER.format(version="2"))
+        assert (await host.reload("ledger")).committed
+        for _ in range(10):
+            await host["ledger"].send.deposit("ada", 1)
+            books(host)
+        while host.status().modules[0].messages_queued:
+            await asyncio.sleep(0)
+        assert books(host) == (60, 55, 5)
+    async with Host(config=config) as host:
+        await host["ledger"].send.deposit("ada", 1)
+        while host.status().modules[0].messages_queued:
+            books(host)
+            await asyncio.sleep(0)
+        assert books(host) == (1, 1, 0)

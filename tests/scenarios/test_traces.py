@@ -169,7 +169,7 @@ async def test_a_call_is_answered_whatever_a_tracer_raises(running, monkeypatch,
 
 
 def test_without_the_package_the_host_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("replank.host.find_spec", lambda _: None)
+    monkeypatch.setattr("replank.instrumentation.telemetry.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="needs OpenTelemetry") as caught:
         Host({"a": tmp_path / "a.py"}, config=Config(telemetry=TelemetryConfig(traces=True)))
     assert "replank[otel]" in caught.value.do

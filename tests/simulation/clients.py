@@ -31,6 +31,8 @@ CALLS = (
     "improve",
 )
 ASYNC_PLACES = tuple(place for place in parts.PLACES if place not in parts.PLAIN)
+CLIMBS = 0.25
+"""Part of the calls, where modules are tied, that go through all of them."""
 GUARDED = frozenset({"on_start", "on_stop", "check rehearsal", "check pause"})
 """Places in the author's code that the watchdog guards: it may do anything."""
 
@@ -203,6 +205,8 @@ class Clients:
     def new_op(self, process: str) -> Op:
         call = self.rng.choice(CALLS if self.rng.random() < 0.3 else CALLS[:8])
         module = self.rng.choice(self.plan.names)
+        if self.plan.tied and self.rng.random() < CLIMBS:
+            call, module = "visit", self.plan.names[-1]  # from the top, over all of them
         op = Op(len(self.world.ops) + 1, process, module, call)
         if call in ("read", "write"):
             op.key = self.rng.choice(REGISTERS)
@@ -322,6 +326,11 @@ class Clients:
             must(world.cancelled & ticket.modules, "a reload was cancelled by nobody")
             return
         self.outcomes.append(str(report.outcome))
+        if report.outcome == "superseded":
+            must(report.id not in world.transactions, f"{report.id} was superseded and runs")
+            newer = report.superseded_by
+            must(newer not in ("", report.id), f"{report.id} was superseded by nobody")
+            return
         tx = world.transactions[report.id]
         rules.check_report(world, tx, report)
         rules.check_drain(world, tx, report)

@@ -32,6 +32,7 @@ from replank.cli.options import (
     json_option,
     name_argument,
     print_json,
+    rehearse_option,
     show,
     target_arguments,
 )
@@ -170,6 +171,7 @@ def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: 
 @app.command()
 @target_arguments
 @allow_option
+@rehearse_option
 @host_options
 def plan(
     names: Sequence[str],
@@ -179,6 +181,7 @@ def plan(
     data_dir: Path | None,
     config: Path | None,
     *,
+    rehearse: bool,
     as_json: bool,
 ) -> None:
     """Say what a reload would do; nothing changes.
@@ -190,7 +193,7 @@ def plan(
         from replank.cli.outcome import Exit
 
         what = parse_targets(names, sources)
-        found = client.plan(what, allow_breaking=allowed, expect_changes=changes)
+        found = client.plan(what, allow_breaking=allowed, expect_changes=changes, rehearse=rehearse)
         if as_json:
             print_json(found)
         else:

@@ -50,6 +50,12 @@ def allow_option(function: F) -> F:
     return option(change(function))
 
 
+def rehearse_option(function: F) -> F:
+    """Add `--rehearse`."""
+    text = "Try all of it on a forked copy of the running host, with its real state."
+    return click.option("--rehearse", is_flag=True, help=text)(function)
+
+
 def call_arguments(function: F) -> F:
     """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
     words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
@@ -125,9 +131,9 @@ def follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_jso
 def show(record: Any, render: str, *more: Any) -> None:
     """Print a record for people, with the function of a `render` file that is named."""
     from replank.cli import render as rendering
-    from replank.cli import render_probation, render_schedule, render_state
+    from replank.cli import render_plan, render_probation, render_schedule, render_state
 
-    files = (rendering, render_probation, render_schedule, render_state)
+    files = (rendering, render_plan, render_probation, render_schedule, render_state)
     function = next(getattr(one, render) for one in files if hasattr(one, render))
     # Soft wrap: a path or a command to paste must not be broken in two.
     rendering.make_console().print(function(record, *more), soft_wrap=True)
@@ -151,6 +157,7 @@ __all__ = [
     "json_option",
     "name_argument",
     "print_json",
+    "rehearse_option",
     "show",
     "target_arguments",
 ]

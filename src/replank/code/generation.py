@@ -20,6 +20,7 @@ from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 from replank.traffic.observing import Observer
 from replank.traffic.streams import stream_entry
+from replank.verification.effects import Effects
 
 _MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
 """What a module's source names when it may reach another module."""
@@ -51,6 +52,8 @@ class Generation:
     started_at: str = ""
     undeclared: Undeclared | None = None
     """What it held besides its state when it began to serve."""
+    effects: Effects | None = None
+    """What it did outside itself when it was loaded and started."""
 
     @property
     def label(self) -> str:
@@ -60,7 +63,7 @@ class Generation:
     @property
     def own(self) -> Namespace:
         """The names that are this generation's own."""
-        return Namespace(self.code.private_name)
+        return Namespace(self.code.private_name, self.code.helpers)
 
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -16,25 +16,25 @@ import msgspec
 from replank.control import wire
 from replank.control.connection import UnixConnection, feed_items, is_stream, raise_for_status
 from replank.control.locate import Contact, HostNotFound, read_contact
+from replank.control.probation_client import AsksProbation
 from replank.control.schedule_client import AsksSchedule, What, modules_of
 from replank.control.wire import CallFailed
 from replank.errors import UsageError
 from replank.instrumentation.status import HostStatus
-from replank.report import Plan, ProbationReport, ReloadReport
+from replank.report import Plan, ReloadReport
 from replank.scheduling.entries import Priority
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.format import Snapshot, SnapshotReader
 
 T = TypeVar("T")
 OnLine = Callable[[Any], None]
-Decision = Literal["promote", "pause", "resume"]
 
 TIMEOUT_S: Final = 30.0
 RELOAD_TIMEOUT_S: Final = 600.0
 """Longer than all deadlines of a reload together: its end is the host's to decide."""
 
 
-class Client(AsksSchedule):
+class Client(AsksProbation, AsksSchedule):
     """Ask a host, over its Unix socket.
 
     Args:
@@ -120,7 +120,12 @@ class Client(AsksSchedule):
             yield from feed_items(response)
 
     def plan(
-        self, what: What, *, allow_breaking: Iterable[str] = (), expect_changes: Iterable[str] = ()
+        self,
+        what: What,
+        *,
+        allow_breaking: Iterable[str] = (),
+        expect_changes: Iterable[str] = (),
+        rehearse: bool = False,
     ) -> Plan:
         """Return what a reload would do.
 
@@ -128,11 +133,13 @@ class Client(AsksSchedule):
             what: As for `reload`.
             allow_breaking: As for `reload`.
             expect_changes: As for `reload`.
+            rehearse: Whether a forked copy of the host tries it on the real state.
         """
         body = wire.PlanRequest(
             modules=modules_of(what),
             allow_breaking=list(allow_breaking),
             expect_changes=list(expect_changes),
+            rehearse=rehearse,
         )
         return self._post("/control/plan", body, Plan)
 
@@ -190,34 +197,6 @@ class Client(AsksSchedule):
         """
         body = wire.RollbackRequest(module=module, stream=True)
         return self._follow("/control/rollback", body, on_line)
-
-    def probation(self, module: str) -> ProbationReport:
-        """Return how the version of a module that is on probation does.
-
-        Args:
-            module: Its name.
-        """
-        return self._get(f"/control/probation?{urlencode({'module': module})}", ProbationReport)
-
-    def decide(self, module: str, action: Decision) -> ProbationReport:
-        """Promote a version on probation, or let its probation stand still or go on.
-
-        Args:
-            module: Its name.
-            action: "promote", "pause" or "resume".
-        """
-        body = wire.ProbationRequest(module=module, action=action)
-        return self._post("/control/probation", body, ProbationReport)
-
-    def abort(self, module: str, *, on_line: OnLine | None = None) -> ReloadReport:
-        """Send a version on probation back, its whole transaction, and return the report.
-
-        Args:
-            module: Its name.
-            on_line: Called with each event as it happens.
-        """
-        body = wire.AbortRequest(module=module, stream=True)
-        return self._follow("/control/abort", body, on_line)
 
     def call(self, module: str, method: str, arguments: Any = None) -> Any:
         """Call a module and return the answer as plain JSON values.

@@ -7,6 +7,7 @@ place among the events that are kept, and one that is overtaken is told so in a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
@@ -100,17 +101,23 @@ class EventFeed:
     async def _follow(
         self, reader: EventReader, types: frozenset[str], *, follow: bool
     ) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        spoken = clock()
         while True:
             while (event := reader.next()) is not None:
                 if not types or event.kind in types:
                     yield self._block(event)
+                    spoken = clock()
             if reader.ended:
                 yield _note(wire.Closed(reason="the host stops"))
                 return
             if not follow:
                 return
-            if not await reader.wait(self._heartbeat_s):
+            # News that the reader does not want is no sign of life for it.
+            left_s = spoken + self._heartbeat_s - clock()
+            if left_s <= 0 or not await reader.wait(left_s):
                 yield HEARTBEAT
+                spoken = clock()
 
     def _block(self, event: Kept) -> bytes:
         head = f"id: {self._recent.origin}-{event.number}\nevent: {event.kind}\ndata: "

@@ -120,8 +120,11 @@ class ControlRoutes:
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
-        allowed, changes = wanted.allow_breaking, wanted.expect_changes
-        return _json(await self._host.plan(what, allow_breaking=allowed, expect_changes=changes))
+        breaking, changes = wanted.allow_breaking, wanted.expect_changes
+        found = self._host.plan(
+            what, allow_breaking=breaking, expect_changes=changes, rehearse=wanted.rehearse
+        )
+        return _json(await found)
 
     async def _describe_state(self, request: Request) -> Response:
         return await state_routes.describe(self._host, request)

@@ -96,6 +96,8 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allow_breaking: list[str] = []
     """As for a reload."""
     expect_changes: list[str] = []
+    rehearse: bool = False
+    """Whether a forked copy of the host tries it on the real state."""
 
 
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

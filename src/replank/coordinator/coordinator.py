@@ -18,7 +18,7 @@ from replank.coordinator.deadlines import drain_limit, limit_of
 from replank.coordinator.endings import drop, guarded, is_committed, joined, settled
 from replank.coordinator.phases import Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
-from replank.coordinator.prepare import Workshop, brisk_switching
+from replank.coordinator.prepare import Workshop
 from replank.coordinator.probation import Probation
 from replank.coordinator.replays import replay
 from replank.coordinator.reporting import failure_of, report_of
@@ -31,6 +31,7 @@ from replank.journal.journal import Journal
 from replank.report import ErrorReport, Outcome, Phase, Plan, ProbationReport, ReloadReport
 from replank.state.collector import CollectorGuard
 from replank.state.manager import parked_by
+from replank.threads import brisk_switching
 from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
 
@@ -102,21 +103,25 @@ class ReloadCoordinator:
         Returns:
             What the reload would do, and why it would be rejected, if it would.
         """
-        error: ErrorReport | None = None
         with self.workshop.watchdog:
             try:
-                if any(one.slot.probation and one.slot.probation.returnable for one in tx.each()):
-                    tx.warnings.append("the last reload is in probation: no copy was rehearsed")
-                    await self._phase(tx, Phase.PREPARE, "window")
-                else:
-                    await self._end_probations(tx)
-                    await self._window(tx)
-            except Exception as raised:
-                error = failure_of(tx, raised)
-            try:
-                return plan_of(tx, error)
+                plan = plan_of(tx, await self._rehearse(tx))
             finally:
-                await tx.undo()
+                left = await tx.undo()
+        return msgspec.structs.replace(plan, warnings=(*tx.warnings, *left))
+
+    async def _rehearse(self, tx: Transaction) -> ErrorReport | None:
+        """Do everything that needs no call to wait; return why the reload would be rejected."""
+        try:
+            if any(one.slot.probation and one.slot.probation.returnable for one in tx.each()):
+                tx.warnings.append("the last reload is in probation: no copy was rehearsed")
+                await self._phase(tx, Phase.PREPARE, "window")
+            else:
+                await self._end_probations(tx)
+                await self._window(tx)
+        except Exception as error:
+            return failure_of(tx, error)
+        return None
 
     async def _window(self, tx: Transaction) -> None:
         """Do everything that needs no call to wait; what fails here is rejected."""
@@ -192,7 +197,7 @@ class ReloadCoordinator:
     # -- the pause: calls wait --------------------------------------------------------------
 
     async def _drain_in_pause(self, tx: Transaction) -> str:
-        tx.on_undo("let the states be saved again", lambda: _release_moments(tx))
+        tx.on_undo("let the states be saved again", tx.release_moments)
         for one in tx.each():  # in the order of names: two transactions cannot wait for each other
             await one.slot.persistence.moment.acquire()
             tx.moments.append(one.slot.persistence.moment)
@@ -201,7 +206,7 @@ class ReloadCoordinator:
         tx.drain.close()
         policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
         tx.drained = await tx.drain.wait(drain_limit(tx, self.config), policies)
-        tx.on_undo("let the tasks go on", lambda: _release_tasks(tx))
+        tx.on_undo("let the tasks go on", tx.release_tasks)
         for one in tx.each():
             one.slot.tasks.hold()
         for blocker in (*tx.drained.cancelled, *tx.drained.detached):
@@ -252,7 +257,7 @@ class ReloadCoordinator:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
-            _release_moments(tx)
+            tx.release_moments()
         for one in tx.each():
             one.slot.persistence.committed()
 
@@ -384,13 +389,3 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
         for result in results
         if result.seconds > _QUICK_CHECK_S[one.state.mode] and result.name in asked_again
     )
-
-
-def _release_tasks(tx: Transaction) -> None:
-    for one in tx.each():
-        one.slot.tasks.release()
-
-
-def _release_moments(tx: Transaction) -> None:
-    while tx.moments:
-        tx.moments.pop().release()

@@ -16,6 +16,7 @@ from replank.config import ReloadConfig
 from replank.errors import DefinitionError
 from replank.instrumentation.events import Bus, GenerationLeaked, GenerationRetired, Warned
 from replank.report import Phase
+from replank.threads import in_thread
 from replank.verification.leaks import holders_of, told
 
 _SEARCH_S: Final = 0.2
@@ -112,6 +113,7 @@ class Retirement:
         except Exception as error:
             text = f"on_stop of {generation.label} failed: {type(error).__name__}: {error}"
             self._bus.publish(Warned(text=text, module=name))
+        await self._tell_leaks(generation)
         number = generation.number
         alive = generation.witness()
         generation.unload()
@@ -122,6 +124,19 @@ class Retirement:
             task = asyncio.create_task(self._look(name, number, alive), name=f"look for {name}")
             self._looking.add(task)
             task.add_done_callback(self._looking.discard)
+
+    async def _tell_leaks(self, generation: Generation) -> None:
+        """Warn of what the generation has left running: beside its successor it runs twice."""
+        if generation.effects is None:
+            return
+        loop, name = asyncio.get_running_loop(), generation.code.private_name
+        try:
+            lines = await in_thread(generation.effects.leaks, name, loop)
+        except Exception as error:
+            lines = (f"what it has left could not be seen: {type(error).__name__}: {error}",)
+        for line in lines:
+            text = f"left behind by {generation.label}, which serves no more: {line}"
+            self._bus.publish(Warned(text=text, module=generation.definition.name))
 
     async def _look(self, name: str, number: int, alive: weakref.ref[Any]) -> None:
         """Report the generation when it outlives a full collection of the garbage collector."""

@@ -14,7 +14,7 @@ from replank.errors import UnknownModule
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
 from replank.report import ProbationReport
-from replank.state.format import Snapshot
+from replank.state.keeper import Frozen
 from replank.state.manager import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
@@ -22,6 +22,8 @@ from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
 from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
+
+_NONE: frozenset[str] = frozenset()
 
 
 class Watching(Protocol):
@@ -57,6 +59,9 @@ class WayBack(Protocol):
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
 
+    async def settled(self) -> None:
+        """Return when everything that the commit left to do has its place."""
+
     async def end(self) -> None:
         """Let the old generations go, now."""
 
@@ -78,7 +83,7 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
-    persistence: Persistence[Snapshot]
+    persistence: Persistence[Frozen]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
     recent: Recent | None = None
@@ -165,13 +170,17 @@ class Routes:
             if any(use.module == name for use in generation.definition.uses)
         )
 
+    def uses_of(self, name: str) -> frozenset[str]:
+        """Return the modules that the current generation of one uses."""
+        generation = self._table.get(name)
+        return frozenset(use.module for use in generation.definition.uses) if generation else _NONE
+
     def tied_to(self, names: frozenset[str]) -> frozenset[str]:
         """Return these modules with all that they use and all that use them, one step away."""
         tied = set(names)
         for name in names:
             tied |= self.users_of(name)
-            if generation := self._table.get(name):
-                tied |= {use.module for use in generation.definition.uses}
+            tied |= self.uses_of(name)
         return frozenset(tied)
 
 

@@ -11,8 +11,7 @@ from replank.coordinator.slot import Routes, Slot
 from replank.instrumentation.events import Bus, MessageFailed, TimerFailed, Warned
 from replank.journal.embedded import EmbeddedPort
 from replank.report import ErrorReport, describe
-from replank.state.format import Snapshot
-from replank.state.keeper import StateKeeper
+from replank.state.keeper import Frozen, StateKeeper
 from replank.state.persistence import Persistence
 from replank.traffic.drain import Drain
 from replank.traffic.durable import DurableInbox
@@ -81,8 +80,8 @@ class SlotMaker:
 
     def _persistence(
         self, name: str, module: ModuleConfig, gate: Gate, inbox: Inbox
-    ) -> Persistence[Snapshot]:
-        def freeze(mark: Mark) -> Snapshot:
+    ) -> Persistence[Frozen]:
+        def freeze(mark: Mark) -> Frozen:
             generation = self._routes.current(name)
             return self._keeper.freeze(name, generation, generation.version.digest, mark)
 

@@ -28,6 +28,7 @@ from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held
 from replank.verification.contract import ContractChange
+from replank.verification.effects import Effects
 from replank.verification.invariants import Invariants
 
 _FLUSH_AFTER_S = 0.05
@@ -149,6 +150,10 @@ class Transaction:
     warnings: list[str] = field(default_factory=list)
     checks_passed: int = 0
     digests: tuple[str, str] = ("", "")
+    effects: Effects = field(default_factory=Effects)
+    """What the candidates did outside themselves."""
+    undo_left: list[str] = field(default_factory=list)
+    """What of it could not be taken back."""
     decided: bool = False
     """Whether the commit record is on the disk."""
     limit_s: float = 0.0
@@ -228,7 +233,8 @@ class Transaction:
         """Take everything back in reverse order.
 
         Returns:
-            What failed on the way; each failure is told and the rest goes on.
+            What failed on the way, and what could not be taken back; each failure is told and
+            the rest goes on.
         """
         failures = []
         while self._undo:
@@ -244,11 +250,22 @@ class Transaction:
         for times in self._times.values():
             if times.outcome is PhaseOutcome.DONE:
                 times.outcome = PhaseOutcome.UNDONE
-        return tuple(failures)
+        return (*failures, *self.undo_left)
+
+    def release_tasks(self) -> None:
+        """Let the tasks of the generations that served go on."""
+        for one in self.each():
+            one.slot.tasks.release()
+
+    def release_moments(self) -> None:
+        """Let the states be saved again."""
+        while self.moments:
+            self.moments.pop().release()
 
     def forget_undo(self) -> None:
         """Pass the point of no return: from here only forward."""
         self._undo.clear()
+        self.effects.forget()
         self.decided = True
 
     def flush(self) -> None:

@@ -25,7 +25,7 @@ class Seen:
     marks: object = None
     """Sizes and times: when they are the same, the content is not read again."""
     files: frozenset[Path] = frozenset()
-    """Every file that belongs to it, and the packages of helpers as folders."""
+    """The source and the helpers beside it: files, and packages as folders."""
 
 
 def look_at(source: Path) -> Seen:
@@ -35,23 +35,25 @@ def look_at(source: Path) -> Seen:
         source: A file or package folder.
     """
     try:
-        marks = marks_of(source)
+        marks = {source: marks_of(source)}  # before it is read: what is written meanwhile counts
         tree = read_source(source)
+        if tree.helpers:
+            marks |= {one: marks_of(one) for one in tree.helpers.values()}
+            tree = read_source(source)
     except SourceError as error:
         found = f", {error.found}" if error.found else ""
         return Seen(problem=f"{error.what}{found}", files=frozenset((source,)))
-    return Seen(tree.digest, "", marks, frozenset((source,)))
+    return Seen(tree.digest, "", marks, frozenset(marks))
 
 
-def glance_at(source: Path, seen: Seen) -> bool:
+def glance_at(seen: Seen) -> bool:
     """Say whether a source looks as it did when it was read; blocking, but reads no content.
 
     Args:
-        source: A file or package folder.
         seen: What was read.
     """
     try:
-        return not seen.problem and marks_of(source) == seen.marks
+        return not seen.problem and {one: marks_of(one) for one in seen.files} == seen.marks
     except SourceError:
         return False
 

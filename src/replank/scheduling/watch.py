@@ -80,7 +80,7 @@ class Watcher:
     async def start(self) -> None:
         """Begin to watch; sources that differ from what serves are taken up at once."""
         await self._arm()
-        await self._look(frozenset(), everything=True)
+        await self._look_until_armed(frozenset(), everything=True)
         self._task = asyncio.create_task(
             self._run(), name="watch the sources", context=outside_chain()
         )
@@ -129,8 +129,8 @@ class Watcher:
                 self._news.clear()
                 paths, self._paths = frozenset(self._paths), set()
                 everything, self._all = self._all, False
-                rearmed = await self._arm()
-                await self._look(paths, everything=everything or rearmed)
+                everything = await self._arm() or everything
+                await self._look_until_armed(paths, everything=everything)
             except Exception as error:  # whatever it is, the next save must be seen
                 self._bus.publish(Warned(text=f"watching failed: {type(error).__name__}: {error}"))
 
@@ -168,16 +168,23 @@ class Watcher:
 
     # -- what to do ---------------------------------------------------------------------------
 
+    async def _look_until_armed(self, paths: frozenset[Path], *, everything: bool) -> None:
+        await self._look(paths, everything=everything)
+        while await self._arm():  # a helper was found in a folder that was not watched
+            await self._look(frozenset(), everything=True)
+
     async def _look(self, paths: frozenset[Path], *, everything: bool) -> None:
         """Compare what lies on the disk with what serves, and reload what differs."""
         for path, act in self._watched.others.items():
             if any(one in with_real(path) for one in paths):
                 await act()
         touched = {name for name in self._watched.sources if self._is_touched(name, paths)}
-        names = sorted(self._watched.sources if everything else touched)
+        # A file that appears beside a module may be the helper that it lacked.
+        near = touched | {name for name in self._watched.sources if self._is_near(name, paths)}
+        names = sorted(self._watched.sources if everything else near)
         for name in names:
             source, seen = self._watched.sources[name], self._seen.get(name)
-            if seen is None or name in touched or not await in_thread(glance_at, source, seen):
+            if seen is None or name in near or not await in_thread(glance_at, seen):
                 self._seen[name] = await in_thread(look_at, source)
         news = [name for name in names if self._is_news(name)]
         if not news:
@@ -185,7 +192,7 @@ class Watcher:
             return
         # Those that were tried in vain before go along when one that they are tied to is mended.
         differing = [name for name in sorted(self._watched.sources) if self._differs(name)]
-        for together in tied_sets(differing, self._watched.tied_to):
+        for together in tied_sets(differing, self._tied_to):
             if set(together) & set(news):
                 self._reload(together, paths)
 
@@ -194,6 +201,16 @@ class Watcher:
         seen = self._seen.get(name)
         files = {real for one in {source, *(seen.files if seen else ())} for real in with_real(one)}
         return any(concerns(path, files) for path in paths)
+
+    def _tied_to(self, names: frozenset[str]) -> frozenset[str]:
+        """Return modules with those tied to them, by use or by a helper that they share."""
+        files = {one for name in names if name in self._seen for one in self._seen[name].files}
+        sharing = {name for name, seen in self._seen.items() if seen.files & files}
+        return self._watched.tied_to(names) | sharing
+
+    def _is_near(self, name: str, paths: Iterable[Path]) -> bool:
+        folders = {real.parent for real in with_real(self._watched.sources[name])}
+        return any(path.suffix in ("", ".py") and path.parent in folders for path in paths)
 
     def _differs(self, name: str) -> bool:
         seen = self._seen.get(name)

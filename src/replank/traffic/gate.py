@@ -204,8 +204,22 @@ class Gate:
         """
         if self.lane.open:  # a stale reference to a retired generation: no wait, today's entry
             return await self.entry(call)(*args, **kwargs)
+        return await self.wait_and_read(call, lambda: (args, kwargs))
+
+    async def wait_and_read(
+        self, call: str, read: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> Any:
+        """Hold a call while the gate is closed, then read its arguments and run it.
+
+        Arguments made of the module's own classes must be of the generation that runs the call.
+
+        Args:
+            call: Name of the call.
+            read: Returns its arguments; called when it enters.
+        """
         chain = await self.wait(call)
         try:
+            args, kwargs = read()
             method = self.method(call)
             self.lane.calls += 1
             if chain is None:

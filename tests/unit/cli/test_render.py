@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from replank.cli import render
+from replank.cli import render, render_plan
 from replank.cli.live import PhaseTrack, line_of, show_phases
 from replank.control.locate import Contact
 from replank.instrumentation.events import PhaseEnded, PhaseStarted, Warned
@@ -74,7 +74,7 @@ def test_a_plan_that_would_be_rejected_says_why():
         unchanged=True,
     )
     plan = Plan(modules=(module,), accepted=False, error=report(Outcome.REJECTED).error)
-    text = text_of(render.render_plan(plan))
+    text = text_of(render_plan.render_plan(plan))
     assert "byte for byte" in text
     assert "would be rejected" in text
     assert "do: correct the migration" in text

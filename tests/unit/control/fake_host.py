@@ -181,6 +181,12 @@ class FakeHost:
     async def call(self, name, method, args, kwargs):
         return await getattr(self.ledger, method)(*args, **kwargs)
 
+    async def call_with(self, name, method, read):
+        return await self.call(name, method, *read())
+
+    async def opened(self, name):
+        pass
+
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
@@ -205,7 +211,7 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what, *, allow_breaking=(), expect_changes=()):
+    async def plan(self, what, *, allow_breaking=(), expect_changes=(), rehearse=False):
         self.allowed = list(allow_breaking)
         return Plan(
             modules=(

@@ -130,6 +130,26 @@ async def test_silence_is_filled_with_heartbeats(host, config):
                 assert (await anext(chunks)).startswith(b":")
 
 
+async def test_events_that_a_reader_does_not_want_do_not_silence_the_heartbeat(host, config):
+    http = msgspec.structs.replace(config.http, heartbeat_s=0.01)
+    async with ControlServer(host, msgspec.structs.replace(config, http=http)) as server:
+        async with tcp(server) as (reader, writer):
+            feed = Feed(reader, writer)
+            await feed.open("/control/events?types=HostStopped", bearer(server))
+
+            async def chatter():
+                while True:
+                    host.recent.note(Warned(text="x"))
+                    await asyncio.sleep(0)
+
+            talking = asyncio.ensure_future(chatter())
+            chunks = feed._chunks()
+            async with asyncio.timeout(20):
+                for _ in range(3):
+                    assert (await anext(chunks)).startswith(b":")
+            talking.cancel()
+
+
 async def test_a_reader_that_falls_behind_gets_a_last_event_that_says_so(feed, host, server):
     """It stops reading; far more happens than is kept and than its connection holds."""
     await feed.open(headers=feed.token)
