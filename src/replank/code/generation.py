@@ -94,7 +94,6 @@ class Generation:
         self.undeclared = None
         self.code.unload()
         # What is told of it afterwards needs its names and numbers, and nothing that holds code.
-        self.code.module = types.ModuleType(self.code.private_name)
         self.definition = replace(
             self.definition,
             owner=None,

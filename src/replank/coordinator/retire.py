@@ -97,12 +97,12 @@ class Retirement:
 
     async def close(self, deadline_s: float) -> None:
         """Wait until all are gone, or the deadline."""
-        for task in self._looking:
-            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=deadline_s)
-        for task in self._looking:  # begun by those that were waited for
+        looking = list(self._looking)  # after the others: they begin some of these
+        for task in looking:
             task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)
 
     async def _retire(self, generation: Generation) -> None:
         began = perf_counter()
