@@ -17,10 +17,17 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.config_http import HttpConfig, TelemetryConfig
-from replank.config_kinds import GIB, ByteCount, Count, Seconds, Section
+from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section
 from replank.environment import overridden
 from replank.errors import ConfigError
-from replank.settings import ScheduleConfig, WatchConfig, check_hours, check_schedule
+from replank.settings import (
+    ProbationConfig,
+    ScheduleConfig,
+    TrustConfig,
+    WatchConfig,
+    check_hours,
+    check_schedule,
+)
 from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
@@ -51,6 +58,16 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
     contract: ContractPolicy = "users"
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
+    tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Tests of the module, a file or folder for pytest: every candidate must pass them first."""
+    replay: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Recent calls of `@query` methods kept to be asked again of each candidate; 0 for none."""
+    replay_bytes: ByteCount = MIB
+    """Bytes that the kept calls may take."""
+    replay_reject: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Share of replayed answers that may differ; more is rejected. Left out: only reported."""
+    replay_expected: tuple[str, ...] = ()
+    """Names of queries whose answers may always differ."""
     durable: bool = False
     """Whether a message is on the disk when it is accepted, and outlives a crash."""
     persist: PersistPolicy = "stop"
@@ -103,6 +120,12 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; a child that takes longer is killed and the candidate rejected."""
     probe_memory_bytes: ByteCount = GIB
     """Bytes of address space that the child may add for the candidate."""
+    max_retired: Count = 20
+    """Old generations that may stay in memory, leaked or called still; one more is rejected."""
+    leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
+    tests_timeout_s: Seconds = 60.0
+    """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
 
 
 class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +150,8 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that calls in flight and queued messages get when the host stops."""
     modules: dict[str, ModuleConfig] = msgspec.field(default_factory=dict)
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
+    probation: ProbationConfig = msgspec.field(default_factory=ProbationConfig)
+    trust: TrustConfig = msgspec.field(default_factory=TrustConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
     telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
@@ -234,9 +259,11 @@ def _widen_short_modules(raw: dict[str, Any]) -> None:
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
     "http": HttpConfig,
+    "probation": ProbationConfig,
     "schedule": ScheduleConfig,
     "storage": StorageConfig,
     "telemetry": TelemetryConfig,
+    "trust": TrustConfig,
     "watch": WatchConfig,
 }
 
@@ -320,8 +347,16 @@ def _value_at(raw: Any, key: str) -> Any:
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     """Resolve every path against the file's folder, not against the working directory."""
+
+    def absolute(path: str) -> str:
+        return str(base / Path(path).expanduser())
+
     modules = {
-        name: msgspec.structs.replace(module, source=str(base / Path(module.source).expanduser()))
+        name: msgspec.structs.replace(
+            module,
+            source=absolute(module.source),
+            tests=None if module.tests is None else absolute(module.tests),
+        )
         for name, module in config.modules.items()
     }
     data_dir = str(base / Path(config.data_dir).expanduser())
@@ -343,9 +378,11 @@ __all__ = [
     "HttpConfig",
     "ModuleConfig",
     "PersistPolicy",
+    "ProbationConfig",
     "ReloadConfig",
     "StorageConfig",
     "TelemetryConfig",
+    "TrustConfig",
     "WhenBusy",
     "check_all_hours",
     "load_config",

@@ -13,6 +13,7 @@ import msgspec
 from replank.code.loader import Loader
 from replank.code.probe import Probe
 from replank.code.store import VersionStore
+from replank.code.trust import check_keys
 from replank.config import Config, ModuleConfig, WhenBusy, load_config
 from replank.coordinator.calling import CallsByName
 from replank.coordinator.coordinator import ReloadCoordinator
@@ -21,7 +22,7 @@ from replank.coordinator.prepare import Workshop
 from replank.coordinator.recovery import Startup
 from replank.coordinator.rehearsal import Rehearsal
 from replank.coordinator.shutdown import Shutdown
-from replank.coordinator.slot import Routes, WayBack, status_of
+from replank.coordinator.slot import Routes, status_of
 from replank.coordinator.slots import SlotMaker
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import Definition
@@ -46,15 +47,13 @@ from replank.report import Plan, ReloadReport
 from replank.scheduling.asking import SchedulesReloads
 from replank.scheduling.clock import Clock, SystemClock
 from replank.scheduling.desk import RECENT, ScheduleDesk, What
-from replank.scheduling.entries import Priority, Wishes
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
+from replank.scheduling.entries import Priority
+from replank.scheduling.probations import KeepsProbations
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
 from replank.traffic.handle import Handle
 from replank.verification.watchdog import Watchdog
-
-_PUT_BACK = Wishes(priority="critical")
-"""A way back out of trouble waits for no window, no limit and no pause of the schedule."""
 
 
 def _with_modules(
@@ -73,7 +72,7 @@ def _with_modules(
     )
 
 
-class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
+class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -118,11 +117,11 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
-        self._probe = Probe() if self.config.reload.probe else None
-        self._workshop = self._make_workshop()
+        self._probe, self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
+        self._coordinator.on_trip = self._tripped
         self._scheduler = self._make_scheduler()
         self._desk = ScheduleDesk(
             self._scheduler,
@@ -190,6 +189,8 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
+        expect: str | Mapping[str, str] | None = None,
         priority: Priority = "normal",
         at: datetime | str | None = None,
         after_s: float | None = None,
@@ -206,6 +207,9 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
             on_phase: Is told as phases of this reload begin and end.
             allow_breaking: Calls that may change although other modules use them: `deposit` or
                 `ledger.deposit`; `*` for all.
+            expect_changes: Queries whose replayed answers may change, named likewise.
+            expect: The digest that was reviewed, "sha256:..."; by name for several modules. Any
+                other source is rejected.
             priority: "low", "normal", "high" or "critical"; the last passes over every policy.
             at: When; see `schedule`, which survives a restart.
             after_s: Seconds from now.
@@ -228,51 +232,25 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
             quiet_wait_s=quiet_wait_s,
             retries=retries,
         )
-        request = Request(self._targets(what), reason, on_phase, _names(allow_breaking))
+        targets, allowed = expecting(self._targets(what), expect), _names(allow_breaking)
+        request = Request(targets, reason, on_phase, allowed, _names(expect_changes))
         request.when_busy = when_busy or self.config.reload.when_busy
         return self._desk.agenda.submit(request, wishes)
 
-    def rollback(
-        self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
-    ) -> Ticket:
-        """Go back to the version committed before, keeping what was written since.
-
-        Args:
-            name: The module's name.
-            on_phase: Is told as phases begin and end.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UsageError: It has no version before.
-        """
-        probation = self._routes.slot(name).probation
-        if probation is not None and probation.returnable:
-            # Should the probation end meanwhile, these are reloads to the versions before.
-            targets = {
-                one.name: Target(digest=one.old.version.digest)
-                for one in probation.participants.values()
-            }
-            return self._put_back(targets, on_phase)
-        previous = self._journal.previous(name)
-        if previous is None:
-            raise UsageError(
-                "there is no version to go back to",
-                module=name,
-                found="one committed version",
-                serves=self._routes.current(name).label,
-                do="reload a version first",
-            )
-        targets = {name: Target(digest=previous.digest)}
-        return self._put_back(targets, on_phase)
-
     async def plan(
-        self, what: What, *, allow_breaking: str | Iterable[str] = (), rehearse: bool = False
+        self,
+        what: What,
+        *,
+        allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
+        rehearse: bool = False,
     ) -> Plan:
         """Say what a reload would do; nothing changes.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
             rehearse: Try all of it, with every record and check, on a forked copy of this process:
                 the host stands still for the fork only, some milliseconds.
 
@@ -282,7 +260,7 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
         """
         targets = self._targets(what)
         tx = self._transaction(targets, "plan")
-        tx.allow_breaking = _names(allow_breaking)
+        tx.allow_breaking, tx.expect_changes = _names(allow_breaking), _names(expect_changes)
         if not rehearse:
             return await self._coordinator.plan(tx)
         work = Rehearsal(self._coordinator).plan
@@ -332,6 +310,8 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
             DataDirBusy: Another host holds the data directory.
             ReplankError: A module cannot start; nothing serves then.
         """
+        if self.config.trust.require_signature:
+            check_keys(self.config.trust.keys)
         self._lock.acquire()
         try:
             self._journal.open()
@@ -386,16 +366,20 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
             next_id=self._journal.next_id,
         )
 
-    def _make_workshop(self) -> Workshop:
-        return Workshop(
+    def _make_workshop(self) -> tuple[Probe | None, Workshop]:
+        tested = any(module.tests for module in self.config.modules.values())
+        probe = Probe() if self.config.reload.probe or tested else None
+        workshop = Workshop(
             store=VersionStore(self.data_dir / "versions"),
             loader=Loader(),
-            probe=self._probe,
+            probe=probe,
             watchdog=Watchdog(),
             config=self.config.reload,
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
+            trust=self.config.trust,
         )
+        return probe, workshop
 
     def _targets(self, what: What) -> dict[str, Target]:
         if isinstance(what, str):
@@ -407,14 +391,10 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
             self._routes.slot(name)
         return {name: Target(None if path is None else Path(path)) for name, path in named.items()}
 
-    def _put_back(
-        self, targets: Mapping[str, Target], on_phase: Callable[[PhaseEvent], None] | None
-    ) -> Ticket:
-        return self._desk.agenda.submit(Request(targets, "rollback", on_phase), _PUT_BACK)
-
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason, request.id)
-        tx.allow_breaking = request.allow_breaking
+        tx.allow_breaking, tx.cause = request.allow_breaking, request.cause
+        tx.expect_changes = request.expect_changes
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)
@@ -422,13 +402,6 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
             return await self._coordinator.run(tx)
         finally:
             unsubscribe()
-
-    def _way_back(self, targets: Mapping[str, Target]) -> WayBack | None:
-        """Return the probation whose old generations can serve again, looked up when it begins."""
-        probation = self._routes.slot(next(iter(targets))).probation
-        if probation is None or not probation.returnable:
-            return None
-        return probation if probation.participants.keys() == targets.keys() else None
 
     def _listen(
         self, tx_id: str, on_phase: Callable[[PhaseEvent], None] | None
@@ -451,6 +424,7 @@ class Host(CallsByName, ExchangesState, ReloadsConfig, SchedulesReloads):
                 slot=self._routes.slot(name),
                 source=target.source,
                 digest=target.digest,
+                expect=target.expect,
                 old=self._routes.current(name),
             )
             for name, target in targets.items()

@@ -419,6 +419,7 @@ _DEFINITIONS = parts.Definitions()
 _TIMEOUTS = ReloadConfig(
     max_pause_s=100.0,
     probation_s=0.0,
+    leak_check_s=0.0,  # it asks the real collector, which no seed decides
     **dict.fromkeys(
         (
             f"{name}_timeout_s"

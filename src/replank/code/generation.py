@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import types
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replank.code.entries import collect_entries, generic_entry
@@ -18,6 +19,7 @@ from replank.state.names import Namespace
 from replank.state.sealing import Seal, sealed_values
 from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
+from replank.traffic.observing import Observer
 from replank.traffic.streams import stream_entry
 from replank.verification.effects import Effects
 
@@ -46,6 +48,8 @@ class Generation:
     lane: Lane
     methods: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """Every bound method or function that the runtime may call, by name."""
+    observer: Observer | None = None
+    """What was seen of its calls, in windows and on probation."""
     started: bool = False
     started_at: str = ""
     undeclared: Undeclared | None = None
@@ -93,7 +97,29 @@ class Generation:
         self.lane.methods = {}
         self.methods = {}
         self.target = None
+        self.undeclared = None
         self.code.unload()
+        # What is told of it afterwards needs its names and numbers, and nothing that holds code.
+        self.definition = replace(
+            self.definition,
+            owner=None,
+            hints={},
+            defaults={},
+            calls={},
+            uses=(),
+            migrations=(),
+            functions={},
+        )
+
+    def witness(self) -> weakref.ref[Any] | None:
+        """Return a reference to what lives as long as anything of its code does.
+
+        Every function of the code holds its globals, and those hold the class or the functions.
+        """
+        if self.definition.owner is not None:
+            return weakref.ref(self.definition.owner)
+        functions = [call.function for call in self.definition.calls.values()]
+        return weakref.ref(functions[0]) if functions else None
 
 
 def make_generation(

@@ -113,6 +113,7 @@ class LoadedCode:
     def unload(self) -> None:
         """Forget the generation everywhere; what still refers to it keeps working, import aside."""
         _forget(self._tree)
+        self.module = ModuleType(self.private_name)
 
 
 class Loader:

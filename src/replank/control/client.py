@@ -16,6 +16,7 @@ import msgspec
 from replank.control import wire
 from replank.control.connection import UnixConnection, feed_items, is_stream, raise_for_status
 from replank.control.locate import Contact, HostNotFound, read_contact
+from replank.control.probation_client import AsksProbation
 from replank.control.schedule_client import AsksSchedule, What, modules_of
 from replank.control.wire import CallFailed
 from replank.errors import UsageError
@@ -33,7 +34,7 @@ RELOAD_TIMEOUT_S: Final = 600.0
 """Longer than all deadlines of a reload together: its end is the host's to decide."""
 
 
-class Client(AsksSchedule):
+class Client(AsksProbation, AsksSchedule):
     """Ask a host, over its Unix socket.
 
     Args:
@@ -119,17 +120,27 @@ class Client(AsksSchedule):
             yield from feed_items(response)
 
     def plan(
-        self, what: What, *, allow_breaking: Iterable[str] = (), rehearse: bool = False
+        self,
+        what: What,
+        *,
+        allow_breaking: Iterable[str] = (),
+        expect_changes: Iterable[str] = (),
+        rehearse: bool = False,
     ) -> Plan:
         """Return what a reload would do.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
             rehearse: Whether a forked copy of the host tries it on the real state.
         """
-        modules, breaking = modules_of(what), list(allow_breaking)
-        body = wire.PlanRequest(modules=modules, allow_breaking=breaking, rehearse=rehearse)
+        body = wire.PlanRequest(
+            modules=modules_of(what),
+            allow_breaking=list(allow_breaking),
+            expect_changes=list(expect_changes),
+            rehearse=rehearse,
+        )
         return self._post("/control/plan", body, Plan)
 
     def reload(
@@ -139,6 +150,8 @@ class Client(AsksSchedule):
         reason: str = "cli",
         on_line: OnLine | None = None,
         allow_breaking: Iterable[str] = (),
+        expect_changes: Iterable[str] = (),
+        expect: Mapping[str, str] | None = None,
         priority: Priority = "normal",
         quiet_wait_s: float | None = None,
         retries: int | None = None,
@@ -150,6 +163,8 @@ class Client(AsksSchedule):
             reason: Who or what asks.
             on_line: Called with each event as it happens.
             allow_breaking: Calls that may change although other modules use them.
+            expect_changes: Queries whose replayed answers may change.
+            expect: By module, the digest that its source must have.
             priority: "low", "normal", "high" or "critical".
             quiet_wait_s: Seconds to wait for quiet traffic at most.
             retries: How often to try again when busy calls or the disk stopped it.
@@ -162,6 +177,8 @@ class Client(AsksSchedule):
             reason=reason,
             stream=True,
             allow_breaking=list(allow_breaking),
+            expect_changes=list(expect_changes),
+            expect=dict(expect or {}),
             priority=priority,
             quiet_wait_s=quiet_wait_s,
             retries=retries,

@@ -56,6 +56,10 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether to answer with events as they happen."""
     allow_breaking: list[str] = []
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
+    expect_changes: list[str] = []
+    """Queries whose replayed answers may change."""
+    expect: dict[str, str] = {}
+    """By module, the digest that its source must have."""
     priority: Priority = "normal"
     """"critical" passes over windows, quiet hours, limits and a pause of the schedule."""
     quiet_wait_s: float | None = None
@@ -71,12 +75,27 @@ class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     stream: bool = False
 
 
+class ProbationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/probation`."""
+
+    module: str
+    action: Literal["promote", "pause", "resume"]
+
+
+class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/abort`."""
+
+    module: str
+    stream: bool = False
+
+
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /control/plan`."""
 
     modules: list[str] | dict[str, str | None]
     allow_breaking: list[str] = []
     """As for a reload."""
+    expect_changes: list[str] = []
     rehearse: bool = False
     """Whether a forked copy of the host tries it on the real state."""
 

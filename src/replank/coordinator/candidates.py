@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from replank.code.generation import Generation, undeclared_data
+from replank.code.trust import require_digest
 from replank.code.undeclared import Undeclared
 from replank.coordinator.contracts import judge_calls, judge_contracts
 from replank.coordinator.prepare import Workshop, check_uses
@@ -203,7 +204,13 @@ class Candidates:
 
     async def _make(self, tx: Transaction, one: Participant) -> None:
         one.version = await self.workshop.stored(one.slot, one.source, one.digest)
-        probed = one.digest is None
+        probed = one.digest is None  # a committed version was judged before
+        if probed:
+            require_digest(one.name, one.version, one.expect)
+            one.signer = await self.workshop.signer_of(one.name, one.version)
+            one.tests = await self.workshop.run_tests(one.slot, one.version)
+            if one.tests is not None and not one.tests.passed:
+                tx.warnings.append(f"{one.name}: every one of its tests was skipped")
         one.candidate = await self.workshop.make(one.slot, one.version, tx.effects, probed=probed)
         tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
 

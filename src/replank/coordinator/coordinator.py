@@ -6,27 +6,30 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 
 import msgspec
 
-from replank.code.generation import Generation
 from replank.config import Config
 from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
-from replank.coordinator.endings import guarded, is_committed, settled
+from replank.coordinator.deadlines import drain_limit, limit_of
+from replank.coordinator.endings import drop, guarded, is_committed, joined, settled
 from replank.coordinator.outliving import seal_outlived
-from replank.coordinator.phases import SPECS, Where
+from replank.coordinator.phases import Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.probation import Probation
+from replank.coordinator.replays import replay
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
+from replank.coordinator.watch import Countdown, OnTrip, Watch, window_observed
 from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, ReloadStarted
 from replank.journal.journal import Journal
-from replank.report import ErrorReport, Outcome, Phase, Plan, ReloadReport
+from replank.report import ErrorReport, Outcome, Phase, Plan, ProbationReport, ReloadReport
 from replank.state.collector import CollectorGuard
 from replank.state.manager import parked_by
 from replank.threads import brisk_switching
@@ -59,7 +62,9 @@ class ReloadCoordinator:
         self.config = config
         self.candidates = Candidates(routes, workshop)
         self._releasing: set[asyncio.Task[None]] = set()
-        self.retirement = Retirement(bus, self.candidates.stop)
+        self.retirement = Retirement(bus, self.candidates.stop, config.reload)
+        self.on_trip: OnTrip | None = None
+        """Has a transaction go back; without it nothing is watched after a commit."""
 
     async def run(self, tx: Transaction) -> ReloadReport:
         """Take a transaction through all phases.
@@ -121,18 +126,12 @@ class ReloadCoordinator:
 
     async def _window(self, tx: Transaction) -> None:
         """Do everything that needs no call to wait; what fails here is rejected."""
-        for one in tx.each():
-            # The longest call without this reload's pause: the certificate sets it beside the wait.
-            one.slot.gate.longest_call_s, one.old.lane.timed = 0.0, True
-        try:
+        with window_observed(tx, self.config):
             await self._phase(tx, Phase.PREPARE, "window")
             await self._phase(tx, Phase.SNAPSHOT, "window")
             await self._phase(tx, Phase.MIGRATE, "window")
             await self._phase(tx, Phase.RESTORE, "window")
             await self._phase(tx, Phase.VERIFY, "window")
-        finally:
-            for one in tx.each():
-                one.old.lane.timed = False
 
     async def _pause(self, tx: Transaction) -> None:
         """Do what must be done while calls wait; what fails here is rolled back."""
@@ -148,11 +147,7 @@ class ReloadCoordinator:
     async def _phase(self, tx: Transaction, phase: Phase, where: Where) -> None:
         work = getattr(self, f"_{phase}_in_{where}")
         # The work knows its own limit and says best what did not end; this one is the last resort.
-        tx.limit_s = SPECS[phase].deadline_s(self.config.reload)
-        if phase is Phase.DRAIN:
-            tx.limit_s = self._drain_limit_s(tx)
-        elif phase is Phase.SNAPSHOT and where == "window":
-            tx.limit_s = self.config.reload.window_timeout_s
+        tx.limit_s = limit_of(tx, phase, where, self.config)
         await tx.run(phase, where, work, tx.limit_s + _GRACE_S)
 
     async def _guarded(self, tx: Transaction, one: Participant, work: Awaitable[None]) -> None:
@@ -165,8 +160,11 @@ class ReloadCoordinator:
         if tx.back is not None:
             await self.candidates.prepare_return(tx, tx.back)
         else:
+            for one in tx.each() if tx.reason != "rollback" else ():
+                self.retirement.refuse_more(one.name)
+            tx.warnings += [f"still in memory: {leak}" for leak in self.retirement.leaks]
             await self.candidates.prepare(tx)
-        return ", ".join(f"{one.name} {one.new.definition.label}" for one in tx.each())
+        return ", ".join(one.prepared() for one in tx.each())
 
     async def _snapshot_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
@@ -185,7 +183,7 @@ class ReloadCoordinator:
             # All in one turn of the loop: the copies of all modules are of one moment.
             for one in tx.each():
                 one.state.align()
-        tx.digests = _joined(one.state.digests() for one in tx.each())
+        tx.digests = joined(one.state.digests() for one in tx.each())
         refuse_long_pause(tx, self.config.reload.max_pause_s)
         return ""
 
@@ -193,7 +191,9 @@ class ReloadCoordinator:
         limit_s = self.config.reload.verify_timeout_s
         held = invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
         with self.candidates.chain(tx):
-            return ", ".join(filter(None, (*held, await self._check(tx, "rehearsal"))))
+            checked = await self._check(tx, "rehearsal")
+            again = await replay(tx, self.workshop.watchdog, limit_s)
+            return ", ".join(filter(None, (*held, checked, *again)))
 
     # -- the pause: calls wait --------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class ReloadCoordinator:
         tx.on_undo("open the gates", lambda: self._reopen(tx))
         tx.drain.close()
         policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
-        tx.drained = await tx.drain.wait(self._drain_limit_s(tx), policies)
+        tx.drained = await tx.drain.wait(drain_limit(tx, self.config), policies)
         tx.on_undo("let the tasks go on", tx.release_tasks)
         for one in tx.each():
             one.slot.tasks.hold()
@@ -226,7 +226,7 @@ class ReloadCoordinator:
 
     async def _swap_in_pause(self, tx: Transaction) -> str:
         before = {one.name: one.old for one in tx.each()}
-        tx.on_undo("put the routing table back", lambda: _drop(self.routes.assign(before)))
+        tx.on_undo("put the routing table back", lambda: drop(self.routes.assign(before)))
         self.routes.assign({one.name: one.new for one in tx.each()})
         return ", ".join(f"{one.name}: {one.old.number} -> {one.new.number}" for one in tx.each())
 
@@ -260,9 +260,6 @@ class ReloadCoordinator:
             tx.release_moments()
         for one in tx.each():
             one.slot.persistence.committed()
-
-    def _drain_limit_s(self, tx: Transaction) -> float:
-        return max(self.config.drain_timeout_s(name) for name in tx.names)
 
     async def _write_commit_record(self, tx: Transaction) -> None:
         """Write the record; when the writing fails, what the disk says decides."""
@@ -319,18 +316,28 @@ class ReloadCoordinator:
                         generation=one.new.number,
                     )
                 )
-            self._begin_probation(tx)
+            self._begin_probation(tx, report)
         self.bus.publish(ReloadEnded(id=tx.id, report=report))
         return report
 
-    def _begin_probation(self, tx: Transaction) -> None:
-        seconds = 0.0 if tx.back else self.config.reload.probation_s
-        probation = Probation(tx, seconds, self.retirement.retire, self.candidates.stop, self.bus)
+    def _begin_probation(self, tx: Transaction, report: ReloadReport) -> None:
+        countdown = Countdown(0.0 if tx.back else self.config.reload.probation_s)
+        watch = None
+        if tx.reason != "rollback" and countdown.left_s and self.on_trip is not None:
+            watch = Watch(tx, self.config, countdown, self.workshop.watchdog, self.bus)
+            watch.on_trip, watch.on_end = self.on_trip, partial(self._write_probation, tx, report)
+        retire, stop = self.retirement.retire, self.candidates.stop
+        probation = Probation(tx, countdown, retire, stop, self.bus, watch)
         for one in tx.each():
             one.slot.probation = probation
             if tx.back is not None:
                 fingerprint = one.old.definition.schema.fingerprint
                 one.slot.parked[fingerprint] = parked_by(one.state)
+
+    async def _write_probation(
+        self, tx: Transaction, report: ReloadReport, found: ProbationReport
+    ) -> None:
+        await self.journal.finish(tx.id, msgspec.structs.replace(report, probation=found))
 
     async def _end_probations(self, tx: Transaction) -> None:
         """Let go of what the last reloads of these modules have kept; a rollback takes it over."""
@@ -382,12 +389,3 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
         for result in results
         if result.seconds > _QUICK_CHECK_S[one.state.mode] and result.name in asked_again
     )
-
-
-def _joined(pairs: Iterator[tuple[str, str]]) -> tuple[str, str]:
-    before, after = zip(*pairs, strict=True)
-    return ",".join(before), ",".join(after)
-
-
-def _drop(_: dict[str, Generation]) -> None:
-    """Return nothing, as an undo must."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -14,12 +15,14 @@ from packaging.version import Version as Label
 
 from replank.code.generation import Generation, make_generation
 from replank.code.loader import LoadedCode, Loader
-from replank.code.probe import Probe, ProbeLimits
+from replank.code.probe import Probe, ProbeLimits, TestCounts, TestRun
 from replank.code.store import Version, VersionStore
-from replank.config import ReloadConfig
+from replank.code.trust import find_signer
+from replank.config import ReloadConfig, TrustConfig
+from replank.coordinator.replays import keep_recent
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
-from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceError
+from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
 from replank.threads import brisk_switching, in_thread
@@ -42,6 +45,7 @@ class Workshop:
     config: ReloadConfig
     runtime: Callable[[Slot], Runtime]
     next_generation: Callable[[str], int]
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
         """Return the immutable version to load: from the store, or stored now from its source.
@@ -109,12 +113,45 @@ class Workshop:
                 expected="a constructor that takes nothing and returns",
                 do="mend the constructor and reload again",
             ) from error
+        keep_recent(slot, made)
         made.effects = effects
         effects.owner.entries.update(codes_of(lane.entries.values()))
         return made
 
+    async def signer_of(self, name: str, version: Version) -> str | None:
+        """Return who has signed a version; None when nobody has to.
+
+        Raises:
+            TrustError: Nobody has who may.
+        """
+        if not self.trust.require_signature:
+            return None
+        return await in_thread(find_signer, name, version, self.trust.keys)
+
+    async def run_tests(self, slot: Slot, version: Version) -> TestCounts | None:
+        """Run the module's own tests against a version; None when it names none.
+
+        Raises:
+            CheckError: They did not all pass.
+        """
+        if slot.config.tests is None or self.probe is None:
+            return None
+        path = await in_thread(Path(slot.config.tests).absolute)
+        if not await in_thread(path.exists):
+            raise CheckError(
+                f"there are no tests at {path}",
+                module=slot.name,
+                expected="a file or folder of tests for pytest",
+                do="correct `tests` in the module's configuration",
+            )
+        limits = ProbeLimits(
+            seconds=self.config.tests_timeout_s, memory_bytes=self.config.probe_memory_bytes
+        )
+        tests = TestRun(path=str(path), source=str(slot.source))
+        return await self.probe.run_tests(version, slot.name, tests, limits=limits)
+
     async def _examine(self, slot: Slot, version: Version) -> bytes | None:
-        if self.probe is None:
+        if self.probe is None or not self.config.probe:
             return None
         limits = ProbeLimits(
             seconds=self.config.probe_timeout_s, memory_bytes=self.config.probe_memory_bytes

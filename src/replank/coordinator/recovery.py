@@ -102,6 +102,7 @@ class Startup:
         workshop = self.coordinator.workshop
         if committed is None:
             version = await workshop.stored(slot, None, None)
+            await workshop.signer_of(slot.name, version)
             return await workshop.make(slot, version, self.effects)
         version = await workshop.stored(slot, None, committed.digest)
         await self._tell_difference(slot, committed)

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from replank.code.generation import Generation
+from replank.code.probe import TestCounts
 from replank.code.store import Version
 from replank.coordinator.phases import Course, Where
 from replank.coordinator.slot import Slot, WayBack
@@ -21,6 +22,7 @@ from replank.report import (
     Phase,
     PhaseOutcome,
     PhaseReport,
+    ReplayReport,
 )
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
@@ -48,6 +50,14 @@ class Participant:
     transfer: Transfer | None = None
     slow_checks: frozenset[str] = frozenset()
     """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
+    expect: str | None = None
+    """The digest that the candidate must have; None for any."""
+    signer: str | None = None
+    """Who has signed the candidate."""
+    replay: ReplayReport | None = None
+    """How recent queries were answered."""
+    tests: TestCounts | None = None
+    """How its own tests went; None when it has none."""
     contract_changes: tuple[ContractChange, ...] = ()
     """What the candidate offers otherwise than what serves."""
     invariants: Invariants | None = None
@@ -76,6 +86,11 @@ class Participant:
         assert self.transfer is not None, f"{self.name} is not prepared"
         return self.transfer
 
+    def prepared(self) -> str:
+        """Name the candidate and what it has passed, for the operator."""
+        passed = f" ({self.tests.passed} tests passed)" if self.tests else ""
+        return f"{self.name} {self.new.definition.label}{passed}"
+
     def report(self) -> ModuleReport:
         """Return what happened to this module."""
         old, new = self.old, self.candidate
@@ -91,6 +106,10 @@ class Participant:
             schema_to=new.definition.schema.version if new else 0,
             records_migrated=self.transfer.records if self.transfer else 0,
             mode=self.transfer.mode if self.transfer else "eager",
+            replay=self.replay,
+            signer=self.signer,
+            tests_passed=self.tests.passed if self.tests else 0,
+            tests_skipped=self.tests.skipped if self.tests else 0,
         )
 
 
@@ -124,6 +143,10 @@ class Transaction:
     """Held so that no save freezes a state while the gates are closed."""
     held: dict[str, Held] = field(default_factory=dict)
     messages_held: int = 0
+    expect_changes: frozenset[str] = frozenset()
+    """Queries whose replayed answers may change."""
+    cause: str = ""
+    """What made it necessary, for the report."""
     warnings: list[str] = field(default_factory=list)
     checks_passed: int = 0
     digests: tuple[str, str] = ("", "")

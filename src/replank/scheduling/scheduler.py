@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from replank.config import WhenBusy
-from replank.errors import HostStopped, SelfReload
+from replank.errors import HostStopped, SelfReload, UsageError
 from replank.instrumentation.events import PhaseEvent
 from replank.report import ReloadReport
 from replank.scheduling.order import (
@@ -23,6 +24,7 @@ from replank.scheduling.order import (
 from replank.traffic.calls import live_chain, outside_chain
 
 T = TypeVar("T")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,43 @@ class Target:
     """Path of the source; None for the module's configured one."""
     digest: str | None = None
     """A stored version's digest; None to read the source."""
+    expect: str | None = None
+    """The digest that the source must have; None for any."""
+
+
+def expecting(
+    targets: Mapping[str, Target], expect: str | Mapping[str, str] | None
+) -> Mapping[str, Target]:
+    """Return targets with the digests that their sources must have.
+
+    Args:
+        targets: By module name.
+        expect: One digest, for one module; or by name.
+
+    Raises:
+        UsageError: It names no digest, or a module that is not reloaded.
+    """
+    if expect is None:
+        return targets
+    named = {next(iter(targets)): expect} if isinstance(expect, str) else dict(expect)
+    if isinstance(expect, str) and len(targets) > 1:
+        raise UsageError(
+            "one digest is not enough for several modules",
+            found=expect,
+            expected="a digest by name: " + ", ".join(f"{one}=sha256:..." for one in targets),
+        )
+    for name, digest in named.items():
+        if name not in targets:
+            raise UsageError(f"{name} is not reloaded", found=name, expected=", ".join(targets))
+        if _DIGEST.fullmatch(digest) is None:
+            raise UsageError(
+                "that is no digest",
+                module=name,
+                found=digest,
+                expected="sha256: and 64 hexadecimal digits",
+                do="print it: replank digest FILE",
+            )
+    return {name: replace(one, expect=named.get(name)) for name, one in targets.items()}
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +83,10 @@ class Request:
     on_phase: Callable[[PhaseEvent], None] | None = None
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
+    expect_changes: frozenset[str] = frozenset()
+    """Queries whose replayed answers may change."""
+    cause: str = ""
+    """What made it necessary, for the report."""
     ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
     work: Callable[[], Awaitable[Any]] | None = None
     """What to do instead of a reload, while no reload of these modules runs."""

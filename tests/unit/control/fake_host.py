@@ -211,7 +211,7 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what, *, allow_breaking=(), rehearse=False):
+    async def plan(self, what, *, allow_breaking=(), expect_changes=(), rehearse=False):
         self.allowed = list(allow_breaking)
         return Plan(
             modules=(
