@@ -17,10 +17,17 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.config_http import HttpConfig, TelemetryConfig
-from replank.config_kinds import GIB, ByteCount, Count, Seconds, Section
+from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section
 from replank.environment import overridden
 from replank.errors import ConfigError
-from replank.settings import ScheduleConfig, WatchConfig, check_hours, check_schedule
+from replank.settings import (
+    ProbationConfig,
+    ScheduleConfig,
+    TrustConfig,
+    WatchConfig,
+    check_hours,
+    check_schedule,
+)
 from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
@@ -29,6 +36,7 @@ DATA_DIR: Final = ".replank"
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
+WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed"]
 BadRecordPolicy = Literal["abort", "quarantine", "default"]
 
@@ -39,7 +47,8 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     source: Annotated[str, msgspec.Meta(min_length=1)]
     """File or package folder; in a file relative to that file, absolute once loaded."""
     drain_policy: DrainPolicy = "abort"
-    """What becomes of calls that outlive the drain deadline."""
+    """What becomes of calls that outlive the drain deadline: they end the reload ("abort"), are
+    ended themselves ("cancel"), or end on the old version, whose state is sealed ("detach")."""
     max_waiting: Count = 10_000
     """Calls that may wait at the closed gate; one more is answered `Overloaded`."""
     max_messages: Count = 100_000
@@ -55,6 +64,16 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Records that one reload may set aside; one more rejects it, naming the first ones."""
     contract: ContractPolicy = "users"
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
+    tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Tests of the module, a file or folder for pytest: every candidate must pass them first."""
+    replay: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Recent calls of `@query` methods kept to be asked again of each candidate; 0 for none."""
+    replay_bytes: ByteCount = MIB
+    """Bytes that the kept calls may take."""
+    replay_reject: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Share of replayed answers that may differ; more is rejected. Left out: only reported."""
+    replay_expected: tuple[str, ...] = ()
+    """Names of queries whose answers may always differ."""
     durable: bool = False
     """Whether a message is on the disk when it is accepted, and outlives a crash."""
     persist: PersistPolicy = "stop"
@@ -88,6 +107,9 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; all checks together."""
     commit_timeout_s: Seconds = 5.0
     """Seconds; the commit record is on the disk within them."""
+    when_busy: WhenBusy = "newest"
+    """What becomes of a reload whose module is being reloaded: "newest" waits, in the place of
+    those that wait already; "queue" waits behind them; "refuse" is rejected."""
     window_timeout_s: Seconds = 600.0
     """Seconds; a large state is copied within them, while the old version serves."""
     windowed_from_records: Count = 2_000
@@ -104,6 +126,12 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; a child that takes longer is killed and the candidate rejected."""
     probe_memory_bytes: ByteCount = GIB
     """Bytes of address space that the child may add for the candidate."""
+    max_retired: Count = 20
+    """Old generations that may stay in memory, leaked or called still; one more is rejected."""
+    leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
+    tests_timeout_s: Seconds = 60.0
+    """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
 
 
 class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +156,8 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that calls in flight and queued messages get when the host stops."""
     modules: dict[str, ModuleConfig] = msgspec.field(default_factory=dict)
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
+    probation: ProbationConfig = msgspec.field(default_factory=ProbationConfig)
+    trust: TrustConfig = msgspec.field(default_factory=TrustConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
     telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
@@ -235,9 +265,11 @@ def _widen_short_modules(raw: dict[str, Any]) -> None:
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
     "http": HttpConfig,
+    "probation": ProbationConfig,
     "schedule": ScheduleConfig,
     "storage": StorageConfig,
     "telemetry": TelemetryConfig,
+    "trust": TrustConfig,
     "watch": WatchConfig,
 }
 
@@ -321,8 +353,16 @@ def _value_at(raw: Any, key: str) -> Any:
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     """Resolve every path against the file's folder, not against the working directory."""
+
+    def absolute(path: str) -> str:
+        return str(base / Path(path).expanduser())
+
     modules = {
-        name: msgspec.structs.replace(module, source=str(base / Path(module.source).expanduser()))
+        name: msgspec.structs.replace(
+            module,
+            source=absolute(module.source),
+            tests=None if module.tests is None else absolute(module.tests),
+        )
         for name, module in config.modules.items()
     }
     data_dir = str(base / Path(config.data_dir).expanduser())
@@ -345,9 +385,12 @@ __all__ = [
     "HttpConfig",
     "ModuleConfig",
     "PersistPolicy",
+    "ProbationConfig",
     "ReloadConfig",
     "StorageConfig",
     "TelemetryConfig",
+    "TrustConfig",
+    "WhenBusy",
     "check_all_hours",
     "load_config",
     "parse_config",

@@ -145,6 +145,10 @@ class ContractError(ModuleError):
     """The candidate no longer offers what its users use."""
 
 
+class TrustError(ModuleError):
+    """The source is not the one that was reviewed, or nobody who may has signed it."""
+
+
 class PhaseTimeout(ModuleError):
     """A phase did not end within its deadline."""
 

@@ -13,8 +13,10 @@ import msgspec
 from replank.code.loader import Loader
 from replank.code.probe import Probe
 from replank.code.store import VersionStore
-from replank.config import Config, ModuleConfig, load_config
-from replank.coordinator.choices import AS_CONFIGURED, Choices, choose
+from replank.code.trust import check_keys
+from replank.config import Config, ModuleConfig, WhenBusy, load_config
+from replank.coordinator.calling import CallsByName
+from replank.coordinator.choices import choose
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
@@ -22,7 +24,7 @@ from replank.coordinator.quarantine import KeepsQuarantine, Readmission
 from replank.coordinator.recovery import Startup
 from replank.coordinator.rehearsal import Rehearsal
 from replank.coordinator.shutdown import Shutdown
-from replank.coordinator.slot import Routes, WayBack, status_of
+from replank.coordinator.slot import Routes, status_of
 from replank.coordinator.slots import SlotMaker
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import Definition
@@ -47,23 +49,38 @@ from replank.report import Plan, ReloadReport
 from replank.scheduling.asking import SchedulesReloads
 from replank.scheduling.clock import Clock, SystemClock
 from replank.scheduling.desk import RECENT, ScheduleDesk, What
-from replank.scheduling.entries import NOW, Priority, Wishes
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
+from replank.scheduling.entries import Priority
+from replank.scheduling.probations import KeepsProbations
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
 from replank.state.keeper import StateKeeper
 from replank.state.parking import FOLDER as PARKED
 from replank.state.parking import ParkedStore
 from replank.state.quarantine import FOLDER as QUARANTINE
 from replank.state.quarantine import Quarantine
 from replank.threads import in_thread
-from replank.traffic.handle import Handle, check_arguments
-from replank.traffic.messages import Message
+from replank.traffic.handle import Handle
 from replank.verification.watchdog import Watchdog
 
-_PUT_BACK = Wishes(priority="critical")
-"""A way back out of trouble waits for no window, no limit and no pause of the schedule."""
+
+def _with_modules(
+    config: Config,
+    modules: Mapping[str, str | os.PathLike[str]],
+    data_dir: str | os.PathLike[str] | None,
+) -> Config:
+    """Return a configuration with what was given beside it on top."""
+    named = {name: ModuleConfig(source=str(path)) for name, path in modules.items()}
+    if not (config.modules or named):
+        raise ConfigError("the host has no modules", do='name one: Host({"ledger": "ledger.py"})')
+    return msgspec.structs.replace(
+        config,
+        modules={**config.modules, **named},
+        data_dir=str(config.data_dir if data_dir is None else data_dir),
+    )
 
 
-class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
+class Host(
+    CallsByName, ExchangesState, KeepsProbations, KeepsQuarantine, ReloadsConfig, SchedulesReloads
+):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -83,17 +100,7 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
         config: Config | None = None,
         clock: Clock | None = None,
     ) -> None:
-        config = config or Config()
-        named = {name: ModuleConfig(source=str(path)) for name, path in (modules or {}).items()}
-        self.config = msgspec.structs.replace(
-            config,
-            modules={**config.modules, **named},
-            data_dir=str(config.data_dir if data_dir is None else data_dir),
-        )
-        if not self.config.modules:
-            raise ConfigError(
-                "the host has no modules", do='name one: Host({"ledger": "ledger.py"})'
-            )
+        self.config = _with_modules(config or Config(), modules or {}, data_dir)
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
         self._telemetry = Telemetry(self.config.telemetry, self.bus)
@@ -118,22 +125,12 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
-        self._probe = Probe() if self.config.reload.probe else None
-        self._workshop = Workshop(
-            store=VersionStore(self.data_dir / "versions"),
-            loader=Loader(),
-            probe=self._probe,
-            watchdog=Watchdog(),
-            config=self.config.reload,
-            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
-            next_generation=self._journal.next_generation,
-            quarantine=Quarantine(self.data_dir / QUARANTINE),
-            parked=ParkedStore(self.data_dir / PARKED),
-        )
+        self._probe, self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
-        self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
+        self._coordinator.on_trip = self._tripped
+        self._scheduler = self._make_scheduler()
         self._desk = ScheduleDesk(
             self._scheduler,
             self._routes,
@@ -194,53 +191,6 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
         """
         return self._routes.current(name).definition
 
-    async def call(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call a module by names, as a server does.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-        """
-        return await getattr(self._routes.slot(name).handle, method)(*args, **(kwargs or {}))
-
-    async def send(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        """Queue a message by names; returns when it is accepted.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-            WrongArguments: The arguments do not fit.
-        """
-        slot = self._routes.slot(name)
-        call = self.definition(name).calls.get(method)
-        if call is not None:
-            check_arguments(name, method, call.signature, args, kwargs or {})
-        await slot.inbox.put(Message(method, args, kwargs or {}))
-
     # -- reloads ------------------------------------------------------------------------------
 
     def reload(
@@ -250,11 +200,14 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
+        expect: str | Mapping[str, str] | None = None,
         priority: Priority = "normal",
         at: datetime | str | None = None,
         after_s: float | None = None,
         quiet_wait_s: float | None = None,
         retries: int | None = None,
+        when_busy: WhenBusy | None = None,
         **choices: Any,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
@@ -269,11 +222,16 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
             choices: For this reload instead of the configuration: `on_bad_record`,
                 `quarantine_max`, `mode`, and `over_limits=True` to let it exceed `max_pause_s` and
                 `max_memory_bytes`.
+            expect_changes: Queries whose replayed answers may change, named likewise.
+            expect: The digest that was reviewed, "sha256:..."; by name for several modules. Any
+                other source is rejected.
             priority: "low", "normal", "high" or "critical"; the last passes over every policy.
             at: When; see `schedule`, which survives a restart.
             after_s: Seconds from now.
             quiet_wait_s: Seconds to wait for quiet traffic at most.
             retries: How often to try again when busy calls or the disk stopped it.
+            when_busy: What becomes of it while its modules, or modules tied to them, are being
+                reloaded; `reload.when_busy` of the configuration by default.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
@@ -290,47 +248,17 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
             retries=retries,
         )
         chosen = choose(**choices)
-        targets = self._targets(what)
-        return self._submit(targets, reason, on_phase, _names(allow_breaking), wishes, chosen)
-
-    def rollback(
-        self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
-    ) -> Ticket:
-        """Go back to the version committed before, keeping what was written since.
-
-        Args:
-            name: The module's name.
-            on_phase: Is told as phases begin and end.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UsageError: It has no version before.
-        """
-        probation = self._routes.slot(name).probation
-        if probation is not None and probation.returnable:
-            # Should the probation end meanwhile, these are reloads to the versions before.
-            targets = {
-                one.name: Target(digest=one.old.version.digest)
-                for one in probation.participants.values()
-            }
-            return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
-        previous = self._journal.previous(name)
-        if previous is None:
-            raise UsageError(
-                "there is no version to go back to",
-                module=name,
-                found="one committed version",
-                serves=self._routes.current(name).label,
-                do="reload a version first",
-            )
-        targets = {name: Target(digest=previous.digest)}
-        return self._submit(targets, "rollback", on_phase, wishes=_PUT_BACK)
+        targets, allowed = expecting(self._targets(what), expect), _names(allow_breaking)
+        request = Request(targets, reason, on_phase, allowed, chosen, _names(expect_changes))
+        request.when_busy = when_busy or self.config.reload.when_busy
+        return self._desk.agenda.submit(request, wishes)
 
     async def plan(
         self,
         what: What,
         *,
         allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
         rehearse: bool = False,
         **choices: Any,
     ) -> Plan:
@@ -339,6 +267,7 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
             rehearse: Try all of it, with every record and check, on a forked copy of this process:
                 the host stands still for the fork only, some milliseconds.
             choices: As for `reload`.
@@ -350,7 +279,8 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
         chosen = choose(**choices)
         targets = self._targets(what)
         tx = self._transaction(targets, "plan")
-        tx.allow_breaking, tx.choices = _names(allow_breaking), chosen
+        tx.allow_breaking, tx.expect_changes = _names(allow_breaking), _names(expect_changes)
+        tx.choices = chosen
         if not rehearse:
             return await self._coordinator.plan(tx)
         work = Rehearsal(self._coordinator).plan
@@ -400,6 +330,8 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
             DataDirBusy: Another host holds the data directory.
             ReplankError: A module cannot start; nothing serves then.
         """
+        if self.config.trust.require_signature:
+            check_keys(self.config.trust.keys)
         self._lock.acquire()
         try:
             self._journal.open()
@@ -446,6 +378,31 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _make_scheduler(self) -> ReloadScheduler:
+        return ReloadScheduler(
+            self._run,
+            self._routes.tied_to,
+            uses=self._routes.uses_of,
+            next_id=self._journal.next_id,
+        )
+
+    def _make_workshop(self) -> tuple[Probe | None, Workshop]:
+        tested = any(module.tests for module in self.config.modules.values())
+        probe = Probe() if self.config.reload.probe or tested else None
+        workshop = Workshop(
+            store=VersionStore(self.data_dir / "versions"),
+            loader=Loader(),
+            probe=probe,
+            watchdog=Watchdog(),
+            config=self.config.reload,
+            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
+            next_generation=self._journal.next_generation,
+            trust=self.config.trust,
+            quarantine=Quarantine(self.data_dir / QUARANTINE),
+            parked=ParkedStore(self.data_dir / PARKED),
+        )
+        return probe, workshop
+
     def _targets(self, what: What) -> dict[str, Target]:
         if isinstance(what, str):
             what = (what,)
@@ -456,21 +413,10 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
             self._routes.slot(name)
         return {name: Target(None if path is None else Path(path)) for name, path in named.items()}
 
-    def _submit(
-        self,
-        targets: Mapping[str, Target],
-        reason: str,
-        on_phase: Callable[[PhaseEvent], None] | None,
-        allow_breaking: frozenset[str] = frozenset(),
-        wishes: Wishes = NOW,
-        choices: Choices = AS_CONFIGURED,
-    ) -> Ticket:
-        request = Request(targets, reason, on_phase, allow_breaking, choices)
-        return self._desk.agenda.submit(request, wishes)
-
     async def _run(self, request: Request) -> ReloadReport:
-        tx = self._transaction(request.targets, request.reason)
-        tx.allow_breaking, tx.choices = request.allow_breaking, request.choices
+        tx = self._transaction(request.targets, request.reason, request.id)
+        tx.allow_breaking, tx.cause = request.allow_breaking, request.cause
+        tx.expect_changes, tx.choices = request.expect_changes, request.choices
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)
@@ -478,13 +424,6 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
             return await self._coordinator.run(tx)
         finally:
             unsubscribe()
-
-    def _way_back(self, targets: Mapping[str, Target]) -> WayBack | None:
-        """Return the probation whose old generations can serve again, looked up when it begins."""
-        probation = self._routes.slot(next(iter(targets))).probation
-        if probation is None or not probation.returnable:
-            return None
-        return probation if probation.participants.keys() == targets.keys() else None
 
     def _listen(
         self, tx_id: str, on_phase: Callable[[PhaseEvent], None] | None
@@ -499,17 +438,21 @@ class Host(ExchangesState, KeepsQuarantine, ReloadsConfig, SchedulesReloads):
             )
         )
 
-    def _transaction(self, targets: Mapping[str, Target], reason: str) -> Transaction:
+    def _transaction(
+        self, targets: Mapping[str, Target], reason: str, tx_id: str | None = None
+    ) -> Transaction:
         participants = {
             name: Participant(
                 slot=self._routes.slot(name),
                 source=target.source,
                 digest=target.digest,
+                expect=target.expect,
                 old=self._routes.current(name),
             )
             for name, target in targets.items()
         }
-        return Transaction(self._journal.next_id(), participants, reason, self.bus.publish)
+        tx_id = tx_id or self._journal.next_id()
+        return Transaction(tx_id, participants, reason, self.bus.publish)
 
 
 def _names(given: str | Iterable[str]) -> frozenset[str]:

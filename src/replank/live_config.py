@@ -41,7 +41,9 @@ _LIVE_OF_MODULE: Final = frozenset(
         "rate_limit",
     }
 )
-_NEEDS_RESTART: Final = frozenset({"reload.probe", "watch.enabled"})
+_NEEDS_RESTART: Final = frozenset(
+    {"reload.probe", "reload.max_retired", "reload.leak_check_s", "watch.enabled"}
+)
 """Keys of live sections that are looked at when the host starts, and never again."""
 _ABSENT: Final = "absent"
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Self
-
-import msgspec
+from typing import Self
 
 from replank.errors import ReloadFailed, ReplankError
+from replank.report_state import BadRecordReport, ReportRecord, StateCost
 
 
 class Phase(enum.StrEnum):
@@ -29,6 +28,8 @@ class Outcome(enum.StrEnum):
     COMMITTED = "committed"
     ROLLED_BACK = "rolled_back"
     REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+    """It never began: a newer request for its modules has taken its place."""
 
 
 class PhaseOutcome(enum.StrEnum):
@@ -39,23 +40,7 @@ class PhaseOutcome(enum.StrEnum):
     UNDONE = "undone"
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain JSON-able values."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
-
-    def to_json(self) -> str:
-        """Return the record as one line of JSON."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read a record that `to_json` wrote."""
-        return msgspec.json.decode(text, type=cls)
-
-
-class PhaseReport(_Record, frozen=True, kw_only=True):
+class PhaseReport(ReportRecord, frozen=True, kw_only=True):
     """One phase of one reload."""
 
     name: Phase
@@ -67,32 +52,33 @@ class PhaseReport(_Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
-class BadRecordReport(_Record, frozen=True, kw_only=True):
-    """A record that did not migrate; the module's policy let the reload go on."""
+class ReplayDifference(ReportRecord, frozen=True, kw_only=True):
+    """One place where a candidate answered otherwise than what serves."""
 
-    table: str
-    key: str
-    step: str = ""
-    field: str = ""
-    """The record's field at fault; "" when it is not one."""
-    reason: str = ""
-    filled: tuple[str, ...] = ()
-    """Fields that got their defaults; () for a record that was set aside."""
+    call: str
+    arguments: str
+    place: str
+    """Within the answer, as a path."""
+    before: str
+    after: str
 
 
-class StateCost(_Record, frozen=True, kw_only=True):
-    """What taking over one module's state takes."""
+class ReplayReport(ReportRecord, frozen=True, kw_only=True):
+    """What became of the recent queries that a candidate was asked."""
 
-    pause_s: float = 0.0
-    """Of the time in which calls wait, the part that the state takes."""
-    window_s: float = 0.0
-    """Copying, migrating and checking while the old version serves, its calls in between."""
-    memory_bytes: int = 0
-    """What the process's resident memory grows by until the commit, in bytes; measured, it does
-    not show what came from memory that the process had and did not use."""
+    asked: int = 0
+    same: int = 0
+    differed: int = 0
+    expected: int = 0
+    """Answers that differ, of calls that were declared to change."""
+    noisy: int = 0
+    """Queries that the old version itself answered in two ways."""
+    not_asked: int = 0
+    """Queries for which there was no time."""
+    differences: tuple[ReplayDifference, ...] = ()
 
 
-class ModuleReport(_Record, frozen=True, kw_only=True):
+class ModuleReport(ReportRecord, frozen=True, kw_only=True):
     """What happened to one module in a reload; `*_to` is the candidate, committed or not."""
 
     name: str
@@ -106,6 +92,13 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     schema_to: int = 0
     records_migrated: int = 0
     mode: str = "eager"
+    tests_passed: int = 0
+    """How many of the candidate's own tests passed before it was loaded."""
+    tests_skipped: int = 0
+    replay: ReplayReport | None = None
+    """Recent queries, asked again of both versions."""
+    signer: str | None = None
+    """Name of the key that signed the candidate; None when no signature is asked for."""
     quarantined: int = 0
     """Records that did not migrate and were set aside: `replank state show NAME --quarantined`."""
     defaulted: int = 0
@@ -118,18 +111,7 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     """What it took."""
 
 
-class ReadmissionReport(_Record, frozen=True, kw_only=True):
-    """What became of records that had been set aside."""
-
-    module: str
-    taken: int = 0
-    """Records that serve again."""
-    discarded: int = 0
-    refused: tuple[str, ...] = ()
-    """Those that stay set aside, each with the reason."""
-
-
-class ErrorReport(_Record, frozen=True, kw_only=True):
+class ErrorReport(ReportRecord, frozen=True, kw_only=True):
     """Why a reload did not commit."""
 
     phase: str
@@ -147,7 +129,7 @@ class ErrorReport(_Record, frozen=True, kw_only=True):
     """What failed while taking the reload back; never replaces the first error."""
 
 
-class Certificate(_Record, frozen=True, kw_only=True):
+class Certificate(ReportRecord, frozen=True, kw_only=True):
     """What was proven before the gates opened."""
 
     records_migrated: int = 0
@@ -162,7 +144,49 @@ class Certificate(_Record, frozen=True, kw_only=True):
     longest_call_before_s: float = 0.0
 
 
-class ReloadReport(_Record, frozen=True, kw_only=True):
+class CallReport(ReportRecord, frozen=True, kw_only=True):
+    """One call of a version on probation, beside the same call of the version before."""
+
+    module: str
+    call: str
+    calls_before: int = 0
+    """How many calls were looked at, not how many there were."""
+    calls_after: int = 0
+    errors_before: int = 0
+    errors_after: int = 0
+    median_before_s: float = 0.0
+    median_after_s: float = 0.0
+    tripped: str | None = None
+    """What is wrong with it, with numbers."""
+    slower: str | None = None
+    """How much slower it is, with numbers; it trips when that lasts."""
+    unjudged: str | None = None
+    """Why nothing can be said about it yet; None when there were calls enough."""
+
+
+class ProbationReport(ReportRecord, frozen=True, kw_only=True):
+    """How a version does, or did, in the time after its commit."""
+
+    id: str
+    """The reload that committed it."""
+    modules: tuple[str, ...]
+    state: str
+    """ "watching", "paused", "passed", "promoted" (by hand), "tripped", "returned" (by hand) or
+    "ended" (by the next reload or a stop)."""
+    left_s: float = 0.0
+    tripped: str | None = None
+    """What made it go back, with numbers."""
+    checks_passed: int = 0
+    """How often a check was asked and passed."""
+    calls: tuple[CallReport, ...] = ()
+
+    @property
+    def unjudged(self) -> tuple[CallReport, ...]:
+        """The calls about which nothing can be said."""
+        return tuple(one for one in self.calls if one.unjudged is not None)
+
+
+class ReloadReport(ReportRecord, frozen=True, kw_only=True):
     """The outcome of one reload of one or more modules."""
 
     id: str
@@ -170,6 +194,8 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
     modules: tuple[ModuleReport, ...]
     phases: tuple[PhaseReport, ...] = ()
     reason: str = "call"
+    cause: str = ""
+    """What made it necessary, in words: for a rollback by a probation, what tripped."""
     started_at: str = ""
     pause_s: float = 0.0
     """Longest time that a call waited because of this reload."""
@@ -181,6 +207,10 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None
+    probation: ProbationReport | None = None
+    """How the time after the commit went; in the history, once that is over."""
+    superseded_by: str = ""
+    """Id of the reload that has taken the place of this one."""
 
     @property
     def committed(self) -> bool:
@@ -207,7 +237,7 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
         )
 
 
-class ModulePlan(_Record, frozen=True, kw_only=True):
+class ModulePlan(ReportRecord, frozen=True, kw_only=True):
     """What a reload would do to one module."""
 
     name: str
@@ -249,7 +279,7 @@ class ModulePlan(_Record, frozen=True, kw_only=True):
     """Whether the candidate is byte for byte what serves."""
 
 
-class BadRecord(_Record, frozen=True, kw_only=True):
+class BadRecord(ReportRecord, frozen=True, kw_only=True):
     """A record that the reload could not take over."""
 
     module: str
@@ -265,7 +295,7 @@ class BadRecord(_Record, frozen=True, kw_only=True):
     """What was made of it, when that is what is wrong."""
 
 
-class RehearsalReport(_Record, frozen=True, kw_only=True):
+class RehearsalReport(ReportRecord, frozen=True, kw_only=True):
     """What a rehearsal on a forked copy of the real state has found."""
 
     records: int = 0
@@ -286,7 +316,7 @@ class RehearsalReport(_Record, frozen=True, kw_only=True):
     """What the reload adds to the process's memory."""
 
 
-class Plan(_Record, frozen=True, kw_only=True):
+class Plan(ReportRecord, frozen=True, kw_only=True):
     """What a reload would do; nothing was changed to find out."""
 
     modules: tuple[ModulePlan, ...]

@@ -1,4 +1,4 @@
-"""The settings of who asks for reloads and when: `[schedule]` and `[watch]`."""
+"""The settings around reloads: `[probation]`, `[trust]`, `[schedule]` and `[watch]`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,39 @@ from typing import Annotated
 
 import msgspec
 
-from replank.config_kinds import Count, Seconds
+from replank.config_kinds import Count, Seconds, Section
 from replank.errors import ConfigError
 from replank.hours import Hours, parse_span, zone_of
 
 SecondsOrZero = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class ProbationConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What sends a version back in the `reload.probation_s` after its commit: `[probation]`."""
+
+    observe: bool = True
+    """Whether calls are counted and timed, in the window and on probation."""
+    min_calls: Count = 20
+    """Calls of one method, in each version, without which nothing is said about it."""
+    error_budget: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    """Share of calls that may fail; more, and more than before, sends the version back."""
+    latency_ratio: Annotated[float, msgspec.Meta(gt=1)] = 2.0
+    """How many times as long as before the median call may take."""
+    latency_for_s: SecondsOrZero = 1.0
+    """Seconds that a method must be found slower, at every look, before that counts."""
+    check_every_s: Seconds = 5.0
+    """Seconds from one round of the module's own checks to the next."""
+    look_every_s: Seconds = 0.25
+    """Seconds from one look at the calls to the next."""
+
+
+class TrustConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose versions are loaded: `[trust]`."""
+
+    require_signature: bool = False
+    """Whether a version must be signed by one of the keys; see `replank sign`."""
+    keys: dict[str, str] = msgspec.field(default_factory=dict)
+    """By name of the signer, the public key: "ed25519:...", as `replank new-key` prints it."""
 
 
 class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,4 +143,11 @@ def _wrong(key: str, found: str, why: str, location: Callable[[str], str | None]
     )
 
 
-__all__ = ["ScheduleConfig", "WatchConfig", "check_hours", "check_schedule"]
+__all__ = [
+    "ProbationConfig",
+    "ScheduleConfig",
+    "TrustConfig",
+    "WatchConfig",
+    "check_hours",
+    "check_schedule",
+]

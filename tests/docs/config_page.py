@@ -91,7 +91,8 @@ def default(field: msgspec.structs.FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "none"
-    value = msgspec.json.encode(field.default).decode()
+    made = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    value = msgspec.json.encode(made).decode()
     return f"`{value}`"
 
 

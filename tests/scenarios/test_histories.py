@@ -10,8 +10,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import pytest
-
 from replank import Host
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.errors import StateSealed
@@ -186,9 +184,6 @@ class Slow(Module, version="{label}"):
 """
 
 
-@pytest.mark.xfail(
-    reason="a detached call still writes to state that no longer counts", strict=True
-)
 async def test_the_write_of_a_detached_call_is_kept_or_refused(tmp_path: Path) -> None:
     """Policy `detach`: the call ends on the old generation, whose state is sealed: writes raise."""
     source = tmp_path / "slow.py"

@@ -10,7 +10,7 @@ it runs. Click it is, and not Typer, because Typer imports pydantic at every sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,7 @@ from replank.cli.options import (
     choice_options,
     client_of,
     complete_modules,
+    follow,
     host_options,
     json_option,
     name_argument,
@@ -36,9 +37,11 @@ from replank.cli.options import (
     show,
     target_arguments,
 )
+from replank.cli.probation import abort, pause, probation, promote, resume
 from replank.cli.schedule import read_when, schedule, when_options
 from replank.cli.state import state
 from replank.cli.top import top
+from replank.cli.trust import digest, new_key, sign
 
 if TYPE_CHECKING:
     from replank.report import ReloadReport
@@ -106,12 +109,21 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @target_arguments
 @allow_option
 @choice_options
+@click.option(
+    "--expect",
+    "digests",
+    multiple=True,
+    metavar="[NAME=]DIGEST",
+    help="Reload only a source with exactly this digest.",
+)
 @when_options
 @host_options
 def reload(
     names: Sequence[str],
     sources: Sequence[Path],
     allowed: Sequence[str],
+    changes: Sequence[str],
+    digests: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
@@ -120,15 +132,17 @@ def reload(
 ) -> None:
     """Replace the code of modules, all of them or none; now, or later."""
     with client_of(data_dir, config, as_json=as_json) as client:
-        from replank.cli.arguments import parse_targets
+        from replank.cli.arguments import parse_digests, parse_targets
         from replank.coordinator.choices import Choices
 
         chosen = Choices(**{name: given.pop(name) for name in Choices.__struct_fields__})
         what = parse_targets(names, sources)
+        expect = parse_digests(digests, what)
         how, when = read_when(given)
         if when:
-            if allowed:
-                raise click.UsageError("--allow-breaking is for a reload that is done now")
+            if allowed or changes or expect:
+                text = "--allow-breaking, --expect-change and --expect are for a reload done now"
+                raise click.UsageError(text)
             if chosen != Choices():
                 raise click.UsageError("what is chosen for one reload is for one that is done now")
             record = client.schedule(what, **how, **when)
@@ -140,10 +154,16 @@ def reload(
 
         def begin(on_line: Any) -> ReloadReport:
             return client.reload(
-                what, on_line=on_line, allow_breaking=allowed, choices=chosen, **how
+                what,
+                on_line=on_line,
+                allow_breaking=allowed,
+                expect_changes=changes,
+                expect=expect,
+                choices=chosen,
+                **how,
             )
 
-        _follow(begin, names, as_json=as_json)
+        follow(begin, names, as_json=as_json)
 
 
 @app.command()
@@ -152,24 +172,7 @@ def reload(
 def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Go back to the version before, keeping what was written since."""
     with client_of(data_dir, config, as_json=as_json) as client:
-        _follow(lambda on_line: client.rollback(name, on_line=on_line), [name], as_json=as_json)
-
-
-def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
-    """Show a reload as it happens, then its report; end with its exit code."""
-    from replank.cli.outcome import OF_OUTCOME
-
-    if as_json:
-        report = begin(None)
-        print_json(report)
-    else:
-        from replank.cli.live import show_phases
-        from replank.cli.render import make_console
-
-        with show_phases(make_console(), " ".join(names)) as on_line:
-            report = begin(on_line)
-        show(report, "render_report")
-    raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
+        follow(lambda on_line: client.rollback(name, on_line=on_line), [name], as_json=as_json)
 
 
 @app.command()
@@ -182,6 +185,7 @@ def plan(
     names: Sequence[str],
     sources: Sequence[Path],
     allowed: Sequence[str],
+    changes: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
@@ -199,7 +203,13 @@ def plan(
         from replank.coordinator.choices import Choices
 
         what, chosen = parse_targets(names, sources), Choices(**choices)
-        found = client.plan(what, allow_breaking=allowed, rehearse=rehearse, choices=chosen)
+        found = client.plan(
+            what,
+            allow_breaking=allowed,
+            expect_changes=changes,
+            rehearse=rehearse,
+            choices=chosen,
+        )
         if as_json:
             print_json(found)
         else:
@@ -307,6 +317,8 @@ app.add_command(migrations)
 app.add_command(schedule)
 app.add_command(state)
 app.add_command(top)
+for command in (probation, promote, abort, pause, resume, digest, new_key, sign):
+    app.add_command(command)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------
 

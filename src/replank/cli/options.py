@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from replank.control.client import Client
+    from replank.report import ReloadReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,10 +43,12 @@ def target_arguments(function: F) -> F:
 
 
 def allow_option(function: F) -> F:
-    """Add `--allow-breaking`."""
+    """Add `--allow-breaking` and `--expect-change`."""
     text = "Let this call change although other modules use it; * for all."
     option = click.option("--allow-breaking", "allowed", multiple=True, metavar="CALL", help=text)
-    return option(function)
+    text = "Let replayed answers of this query differ; * for all."
+    change = click.option("--expect-change", "changes", multiple=True, metavar="CALL", help=text)
+    return option(change(function))
 
 
 def choice_options(function: F) -> F:
@@ -126,12 +129,29 @@ def client_of(data_dir: Path | None, config: Path | None, *, as_json: bool) -> I
             yield client
 
 
+def follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
+    """Show a reload as it happens, then its report; end with its exit code."""
+    from replank.cli.outcome import OF_OUTCOME
+
+    if as_json:
+        report = begin(None)
+        print_json(report)
+    else:
+        from replank.cli.live import show_phases
+        from replank.cli.render import make_console
+
+        with show_phases(make_console(), " ".join(names)) as on_line:
+            report = begin(on_line)
+        show(report, "render_report")
+    raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
+
+
 def show(record: Any, render: str, *more: Any) -> None:
     """Print a record for people, with the function of a `render` file that is named."""
     from replank.cli import render as rendering
-    from replank.cli import render_plan, render_schedule, render_state
+    from replank.cli import render_plan, render_probation, render_schedule, render_state
 
-    files = (rendering, render_plan, render_schedule, render_state)
+    files = (rendering, render_plan, render_probation, render_schedule, render_state)
     function = next(getattr(one, render) for one in files if hasattr(one, render))
     # Soft wrap: a path or a command to paste must not be broken in two.
     rendering.make_console().print(function(record, *more), soft_wrap=True)
@@ -151,6 +171,7 @@ __all__ = [
     "choice_options",
     "client_of",
     "complete_modules",
+    "follow",
     "host_options",
     "json_option",
     "name_argument",

@@ -29,8 +29,14 @@ _STYLE: Final = {
     Outcome.COMMITTED: "bold green",
     Outcome.ROLLED_BACK: "bold yellow",
     Outcome.REJECTED: "bold red",
+    Outcome.SUPERSEDED: "bold",
 }
-_MARK: Final = {Outcome.COMMITTED: "✔", Outcome.ROLLED_BACK: "↩", Outcome.REJECTED: "✘"}
+_MARK: Final = {
+    Outcome.COMMITTED: "✔",
+    Outcome.ROLLED_BACK: "↩",
+    Outcome.REJECTED: "✘",
+    Outcome.SUPERSEDED: "»",
+}
 _DIGEST_CHARS: Final = 8
 _KIB: Final = 1024
 _MINUTE_S: Final = 60

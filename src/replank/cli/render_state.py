@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from replank.cli.findings import Health
     from replank.cli.new_step import NewStep
     from replank.cli.paths import ShownPath
-    from replank.report import ReadmissionReport
+    from replank.report_state import ReadmissionReport
     from replank.state.exchange import ImportReport, StateReport
     from replank.state.quarantine import Quarantined
     from replank.verification.laws import LawReport

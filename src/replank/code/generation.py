@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import types
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replank.code.entries import collect_entries, generic_entry
@@ -15,9 +16,12 @@ from replank.code.undeclared import Undeclared
 from replank.definition import CallKind, Definition
 from replank.module import Runtime
 from replank.state.names import Namespace
+from replank.state.sealing import Seal, sealed_values
 from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
+from replank.traffic.observing import Observer
 from replank.traffic.streams import stream_entry
+from replank.verification.effects import Effects
 
 _MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
 """What a module's source names when it may reach another module."""
@@ -33,6 +37,7 @@ class Generation:
         lane: The way in for calls.
         started: Whether `on_start` was begun.
         started_at: When it began to serve, ISO 8601, UTC; empty before.
+        seal: What keeps calls that outlive it from writing to its state.
     """
 
     number: int
@@ -43,10 +48,15 @@ class Generation:
     lane: Lane
     methods: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """Every bound method or function that the runtime may call, by name."""
+    observer: Observer | None = None
+    """What was seen of its calls, in windows and on probation."""
     started: bool = False
     started_at: str = ""
     undeclared: Undeclared | None = None
     """What it held besides its state when it began to serve."""
+    effects: Effects | None = None
+    """What it did outside itself when it was loaded and started."""
+    seal: Seal | None = None
 
     @property
     def label(self) -> str:
@@ -61,7 +71,8 @@ class Generation:
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""
         space = vars(self.target)
-        return {name: space[name] for name in self.definition.hints if name in space}
+        found = {name: space[name] for name in self.definition.hints if name in space}
+        return sealed_values(self.seal, found)
 
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set state fields."""
@@ -80,11 +91,35 @@ class Generation:
 
     def unload(self) -> None:
         """Take it out of memory: nothing of ours refers to it afterwards."""
+        if self.seal is not None:
+            self.seal.lift()
         self.lane.entries = {}
         self.lane.methods = {}
         self.methods = {}
         self.target = None
+        self.undeclared = None
         self.code.unload()
+        # What is told of it afterwards needs its names and numbers, and nothing that holds code.
+        self.definition = replace(
+            self.definition,
+            owner=None,
+            hints={},
+            defaults={},
+            calls={},
+            uses=(),
+            migrations=(),
+            functions={},
+        )
+
+    def witness(self) -> weakref.ref[Any] | None:
+        """Return a reference to what lives as long as anything of its code does.
+
+        Every function of the code holds its globals, and those hold the class or the functions.
+        """
+        if self.definition.owner is not None:
+            return weakref.ref(self.definition.owner)
+        functions = [call.function for call in self.definition.calls.values()]
+        return weakref.ref(functions[0]) if functions else None
 
 
 def make_generation(

@@ -20,7 +20,7 @@ import itertools
 import marshal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -36,6 +36,7 @@ from replank.code.store import Version
 from replank.code.trace import explain
 from replank.errors import InternalError, ReplankError, StoreError
 from replank.syntax import parse_module
+from replank.verification.effects import Effects
 
 _CODE_MAGIC: Final = importlib.util.MAGIC_NUMBER.hex()
 
@@ -112,6 +113,7 @@ class LoadedCode:
     def unload(self) -> None:
         """Forget the generation everywhere; what still refers to it keeps working, import aside."""
         _forget(self._tree)
+        self.module = ModuleType(self.private_name)
 
 
 class Loader:
@@ -125,6 +127,7 @@ class Loader:
         *,
         runtime_names: Mapping[str, Any] | None = None,
         code: bytes | None = None,
+        effects: Effects | None = None,
     ) -> LoadedCode:
         """Load and execute a version beside all that are loaded already.
 
@@ -136,6 +139,7 @@ class Loader:
             runtime_names: Values that the version's code finds as if they were builtins.
             code: What the probe compiled (`ProbeResult.code`); used when it fits, else compiled
                 here.
+            effects: Notes what the import changes outside the version.
 
         Returns:
             The executed module. Nothing is left behind when this raises.
@@ -150,7 +154,10 @@ class Loader:
         # A dot would make it a sub-module of something else.
         private_name = _free_name(f"{name.replace('.', '_')}@{generation}")
         names = {**ENTRY_NAMES, **(runtime_names or {})}
-        tree = _Tree(version, private_name, names, _unpack(version, code), _lend_helpers(version))
+        effects = effects or Effects()
+        exits = effects.own(private_name)
+        helpers = _lend_helpers(version)
+        tree = _Tree(version, private_name, names, _unpack(version, code), helpers, exits)
         _finder.install()
         if _finder.trees.setdefault(private_name, tree) is not tree:
             raise InternalError(
@@ -158,7 +165,8 @@ class Loader:
             )
         failure: ReplankError | None = None
         try:
-            module = importlib.import_module(private_name)
+            with effects.step(private_name, exact=False):
+                module = importlib.import_module(private_name)
         except BaseException as error:
             # Whatever a candidate raises is its author's business and must not reach the host:
             # `sys.exit` at import would otherwise end the thread or the whole process.
@@ -189,12 +197,13 @@ class _Tree:
         runtime_names: Mapping[str, Any],
         marshalled: dict[str, bytes],
         helpers: Mapping[str, str],
+        exits: list[Callable[..., object]],
     ) -> None:
         self.helpers = helpers
         self.version = version
         self.private_name = private_name
         self.code: dict[str, CodeType] = {}
-        self.builtins = own_builtins(version.entry, private_name, runtime_names, helpers)
+        self.builtins = own_builtins(version.entry, private_name, runtime_names, helpers, exits)
         self._files = frozenset(version.files)
         self._marshalled = marshalled
         self.users = 0
@@ -246,7 +255,7 @@ def _lend_helpers(version: Version) -> dict[str, str]:
         with _lending:
             tree = _finder.trees.get(helper.private_name)
             if tree is None:
-                tree = _Tree(own, helper.private_name, {}, {}, names)
+                tree = _Tree(own, helper.private_name, {}, {}, names, exits=[])
                 _finder.trees[helper.private_name] = tree
             tree.users += 1
     return names

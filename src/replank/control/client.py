@@ -16,12 +16,14 @@ import msgspec
 from replank.control import wire
 from replank.control.connection import UnixConnection, feed_items, is_stream, raise_for_status
 from replank.control.locate import Contact, HostNotFound, read_contact
+from replank.control.probation_client import AsksProbation
 from replank.control.schedule_client import AsksSchedule, What, modules_of
 from replank.control.wire import CallFailed
 from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.errors import UsageError
 from replank.instrumentation.status import HostStatus
-from replank.report import Plan, ReadmissionReport, ReloadReport
+from replank.report import Plan, ReloadReport
+from replank.report_state import ReadmissionReport
 from replank.scheduling.entries import Priority
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.format import Snapshot, SnapshotReader
@@ -35,7 +37,7 @@ RELOAD_TIMEOUT_S: Final = 600.0
 """Longer than all deadlines of a reload together: its end is the host's to decide."""
 
 
-class Client(AsksSchedule):
+class Client(AsksProbation, AsksSchedule):
     """Ask a host, over its Unix socket.
 
     Args:
@@ -126,6 +128,7 @@ class Client(AsksSchedule):
         *,
         allow_breaking: Iterable[str] = (),
         choices: Choices = AS_CONFIGURED,
+        expect_changes: Iterable[str] = (),
         rehearse: bool = False,
     ) -> Plan:
         """Return what a reload would do.
@@ -133,12 +136,16 @@ class Client(AsksSchedule):
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
             choices: As for `reload`.
             rehearse: Whether a forked copy of the host tries it on the real state.
         """
-        modules, breaking = modules_of(what), list(allow_breaking)
         body = wire.PlanRequest(
-            modules=modules, allow_breaking=breaking, rehearse=rehearse, choices=choices
+            modules=modules_of(what),
+            allow_breaking=list(allow_breaking),
+            expect_changes=list(expect_changes),
+            rehearse=rehearse,
+            choices=choices,
         )
         return self._post("/control/plan", body, Plan)
 
@@ -150,6 +157,8 @@ class Client(AsksSchedule):
         on_line: OnLine | None = None,
         allow_breaking: Iterable[str] = (),
         choices: Choices = AS_CONFIGURED,
+        expect_changes: Iterable[str] = (),
+        expect: Mapping[str, str] | None = None,
         priority: Priority = "normal",
         quiet_wait_s: float | None = None,
         retries: int | None = None,
@@ -162,6 +171,8 @@ class Client(AsksSchedule):
             on_line: Called with each event as it happens.
             allow_breaking: Calls that may change although other modules use them.
             choices: What comes before the host's configuration this once.
+            expect_changes: Queries whose replayed answers may change.
+            expect: By module, the digest that its source must have.
             priority: "low", "normal", "high" or "critical".
             quiet_wait_s: Seconds to wait for quiet traffic at most.
             retries: How often to try again when busy calls or the disk stopped it.
@@ -175,6 +186,8 @@ class Client(AsksSchedule):
             stream=True,
             allow_breaking=list(allow_breaking),
             choices=choices,
+            expect_changes=list(expect_changes),
+            expect=dict(expect or {}),
             priority=priority,
             quiet_wait_s=quiet_wait_s,
             retries=retries,

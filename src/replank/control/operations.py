@@ -14,7 +14,8 @@ from replank.control.schedule_routes import (
 )
 from replank.instrumentation.status import HostStatus
 from replank.live_config import ConfigReport
-from replank.report import Plan, ReadmissionReport, ReloadReport
+from replank.report import Plan, ProbationReport, ReloadReport
+from replank.report_state import ReadmissionReport
 from replank.scheduling.entries import Scheduled
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.quarantine import Quarantined
@@ -114,6 +115,22 @@ OPERATIONS: Final = (
         refusals=(429,),
     ),
     Operation(
+        "probation",
+        "GET",
+        "probation",
+        "How a version on probation does, or how it went.",
+        {JSON: ProbationReport},
+        parameters=(_MODULE,),
+    ),
+    Operation(
+        "probation",
+        "POST",
+        "decide",
+        "End a probation for good, let it stand still, or go on.",
+        {JSON: ProbationReport},
+        wire.ProbationRequest,
+    ),
+    Operation(
         "plan",
         "POST",
         "plan",
@@ -137,6 +154,15 @@ OPERATIONS: Final = (
         "Go back to the version before, keeping the writes since.",
         {JSON: ReloadReport, LINES: wire.Line},
         wire.RollbackRequest,
+        refusals=(409,),
+    ),
+    Operation(
+        "abort",
+        "POST",
+        "abort",
+        "End a probation by going back, keeping the writes since.",
+        {JSON: ReloadReport, LINES: wire.Line},
+        wire.AbortRequest,
         refusals=(409,),
     ),
     Operation(

@@ -115,12 +115,16 @@ class ControlRoutes:
     async def _events(self, request: Request) -> Response:
         return self._feed.answer(request.query_params, request.headers.get("last-event-id"))
 
+    async def _probation(self, request: Request) -> Response:
+        return _json(self._host.probation(request.query_params.get("module") or ""))
+
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
         answer = self._host.plan(
             what,
             allow_breaking=wanted.allow_breaking,
+            expect_changes=wanted.expect_changes,
             rehearse=wanted.rehearse,
             **given(wanted.choices),
         )
@@ -151,6 +155,8 @@ class ControlRoutes:
                 on_phase=on_phase,
                 allow_breaking=wanted.allow_breaking,
                 **given(wanted.choices),
+                expect_changes=wanted.expect_changes,
+                expect=wanted.expect or None,
                 priority=wanted.priority,
                 quiet_wait_s=wanted.quiet_wait_s,
                 retries=wanted.retries,
@@ -188,6 +194,20 @@ class ControlRoutes:
     async def _reload_config(self, request: Request) -> Response:
         await self._read(request, dict[str, Any])
         return _json(await self._host.reload_config())
+
+    async def _decide(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.ProbationRequest)
+        answer = getattr(self._host, wanted.action)(wanted.module)
+        return _json(await answer if wanted.action == "promote" else answer)
+
+    async def _abort(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.AbortRequest)
+
+        def begin(on_phase: OnPhase | None) -> Awaitable[Any]:
+            ticket: Awaitable[Any] = self._host.abort(wanted.module, on_phase=on_phase)
+            return ticket
+
+        return await self._run(begin, stream=wanted.stream)
 
     async def _import_state(self, request: Request) -> Response:
         wanted = await self._read(request, wire.ImportRequest)

@@ -59,6 +59,10 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
     choices: Choices = AS_CONFIGURED
     """What comes before the configuration this once."""
+    expect_changes: list[str] = []
+    """Queries whose replayed answers may change."""
+    expect: dict[str, str] = {}
+    """By module, the digest that its source must have."""
     priority: Priority = "normal"
     """"critical" passes over windows, quiet hours, limits and a pause of the schedule."""
     quiet_wait_s: float | None = None
@@ -74,6 +78,20 @@ class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     stream: bool = False
 
 
+class ProbationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/probation`."""
+
+    module: str
+    action: Literal["promote", "pause", "resume"]
+
+
+class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/abort`."""
+
+    module: str
+    stream: bool = False
+
+
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /control/plan`."""
 
@@ -81,6 +99,7 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allow_breaking: list[str] = []
     """As for a reload."""
     choices: Choices = AS_CONFIGURED
+    expect_changes: list[str] = []
     rehearse: bool = False
     """Whether a forked copy of the host tries it on the real state."""
 
@@ -172,6 +191,9 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.WrongArguments, 422),
     (errors.SelfReload, 409),
     (errors.UsageError, 400),
+    # These may have done something before they ended: a client must look before it repeats them.
+    (errors.CallAborted, 504),
+    (errors.StateSealed, 409),
     (errors.TrafficError, 503),
     (errors.PhaseTimeout, 503),  # calls in flight did not end in time: try again
     (errors.ModuleError, 422),  # what was sent does not fit the module

@@ -9,8 +9,9 @@ from math import inf
 from typing import Any
 
 from replank.code.generation import Generation, undeclared_data
+from replank.code.trust import require_digest
 from replank.code.undeclared import Undeclared
-from replank.coordinator.contracts import judge_contracts
+from replank.coordinator.contracts import judge_calls, judge_contracts
 from replank.coordinator.plan import refuse_over_limits
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
@@ -25,6 +26,7 @@ from replank.state.manager import Grace, make_return, make_transfer
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
 from replank.verification.checks import is_cancelled
+from replank.verification.effects import Effects
 
 
 class Candidates:
@@ -45,6 +47,7 @@ class Candidates:
         Raises:
             ReplankError: The first thing that does not fit.
         """
+        tx.on_undo("take back what the candidates started", lambda: self._take_back(tx))
         try:
             async with asyncio.TaskGroup() as group:
                 for one in tx.each():
@@ -53,6 +56,8 @@ class Candidates:
             raise errors.exceptions[0] from None
         await judge_contracts(tx, self.routes)
         self._check_uses(tx)
+        if tx.reason != "rollback":
+            await judge_calls(tx, self.routes)
         self.find_ways(tx)
         self._wire_for_rehearsal(tx)
 
@@ -93,6 +98,7 @@ class Candidates:
         """Take the old generations of a probation as candidates: they have served before."""
         await probation.hand_over()
         tx.on_undo("keep the old state in step again", probation.resume)
+        tx.on_undo("take back what on_start did", lambda: self._take_back(tx))
         for one in tx.each():
             before = probation.participants[one.name]
             one.candidate, one.version = before.old, before.old.version
@@ -129,10 +135,14 @@ class Candidates:
         one.new.wire(self.routes.handles(), self.workshop.runtime(one.slot))
         tasks.adopt(one.new.lane, one.new.methods)
         if not one.new.started:
-            await self.run_on_start(one.new)
+            await self.run_on_start(one.new, tx.effects)
 
-    async def run_on_start(self, generation: Generation) -> None:
+    async def run_on_start(self, generation: Generation, effects: Effects) -> None:
         """Run a generation's `on_start`, guarded.
+
+        Args:
+            generation: Whose.
+            effects: Notes what it changes outside itself.
 
         Raises:
             ModuleError: It raised, or did not end in time.
@@ -140,7 +150,8 @@ class Candidates:
         hook = generation.methods.get("on_start")
         generation.started = True
         if hook is not None:
-            await self._guarded_start(generation, hook)
+            watched = effects.watched(generation.code.private_name, hook)
+            await self._guarded_start(generation, watched)
         generation.undeclared = Undeclared(generation.definition, generation.target)
 
     async def _guarded_start(self, generation: Generation, hook: Callable[..., Any]) -> None:
@@ -197,8 +208,23 @@ class Candidates:
 
     async def _make(self, tx: Transaction, one: Participant) -> None:
         one.version = await self.workshop.stored(one.slot, one.source, one.digest)
-        one.candidate = await self.workshop.make(one.slot, one.version, probed=one.digest is None)
+        probed = one.digest is None  # a committed version was judged before
+        if probed:
+            require_digest(one.name, one.version, one.expect)
+            one.signer = await self.workshop.signer_of(one.name, one.version)
+            one.tests = await self.workshop.run_tests(one.slot, one.version)
+            if one.tests is not None and not one.tests.passed:
+                tx.warnings.append(f"{one.name}: every one of its tests was skipped")
+        one.candidate = await self.workshop.make(one.slot, one.version, tx.effects, probed=probed)
         tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
+
+    async def _take_back(self, tx: Transaction) -> None:
+        taken = await tx.effects.take_back()
+        names = ", ".join(one.name for one in tx.each())
+        tx.warnings += [f"taken back, for {names} does not serve: {one}" for one in taken.done]
+        tx.undo_left += [
+            f"left behind by a {names} that does not serve: {one}" for one in taken.left
+        ]
 
     async def _give_back(self, one: Participant) -> None:
         await one.slot.tasks.stop()

@@ -55,4 +55,9 @@ def given(choices: Choices) -> dict[str, object]:
     }
 
 
-__all__ = ["AS_CONFIGURED", "Choices", "choose", "given"]
+def joined(first: Choices, second: Choices) -> Choices:
+    """Return the choices for two requests that become one; where they differ, the first's hold."""
+    return first if first == second else Choices(**{**given(second), **given(first)})  # type: ignore[arg-type]
+
+
+__all__ = ["AS_CONFIGURED", "Choices", "choose", "given", "joined"]

@@ -10,7 +10,7 @@ import msgspec
 
 from replank.coordinator.slot import Routes
 from replank.plain import show
-from replank.report import ReadmissionReport
+from replank.report_state import ReadmissionReport
 from replank.state.quarantine import Batch, Quarantine, Quarantined, listed
 from replank.state.readmission import readmitting
 from replank.threads import in_thread

@@ -13,19 +13,47 @@ from replank.config import ModuleConfig
 from replank.errors import UnknownModule
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
+from replank.report import ProbationReport
 from replank.state.keeper import Frozen
 from replank.state.parking import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
+from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
+
+_NONE: frozenset[str] = frozenset()
+
+
+class Watching(Protocol):
+    """Who watches a version on probation, and can be told to stop."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it watches still, or is held."""
+
+    def begin(self) -> None:
+        """Watch, from now on."""
+
+    def report(self) -> ProbationReport:
+        """Return how it goes."""
+
+    def hold(self) -> None:
+        """Neither judge nor let time pass."""
+
+    def go_on(self) -> None:
+        """Judge again, and let time pass."""
+
+    async def end(self, state: str) -> None:
+        """Stop watching."""
 
 
 class WayBack(Protocol):
     """What the last commit left to do, and the way back while it lasts: its probation."""
 
     participants: dict[str, Any]
+    watch: Watching | None
 
     @property
     def returnable(self) -> bool:
@@ -58,6 +86,8 @@ class Slot:
     persistence: Persistence[Frozen]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
+    recent: Recent | None = None
+    """The last queries; None when none are kept."""
     parked: dict[str, Parked] = field(default_factory=dict)
     """By a schema's fingerprint, what a return from it had no room for."""
     loaded: WeakSet[Any] = field(default_factory=WeakSet)
@@ -140,13 +170,17 @@ class Routes:
             if any(use.module == name for use in generation.definition.uses)
         )
 
+    def uses_of(self, name: str) -> frozenset[str]:
+        """Return the modules that the current generation of one uses."""
+        generation = self._table.get(name)
+        return frozenset(use.module for use in generation.definition.uses) if generation else _NONE
+
     def tied_to(self, names: frozenset[str]) -> frozenset[str]:
         """Return these modules with all that they use and all that use them, one step away."""
         tied = set(names)
         for name in names:
             tied |= self.users_of(name)
-            if generation := self._table.get(name):
-                tied |= {use.module for use in generation.definition.uses}
+            tied |= self.uses_of(name)
         return frozenset(tied)
 
 

@@ -18,6 +18,7 @@ from replank.traffic.durable import DurableInbox
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox, Mark, Message
+from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
 
 _QUIET_S = 0.25
@@ -57,7 +58,10 @@ class SlotMaker:
         tasks = Tasks(lambda task, error: self._task_failed(name, task, error))
         source = Path(module.source).absolute()
         handle = Handle(name, inbox)
-        return Slot(name, source, module, gate, inbox, tasks, handle, persistence)
+        slot = Slot(name, source, module, gate, inbox, tasks, handle, persistence)
+        if module.replay:
+            slot.recent = Recent(name, calls_max=module.replay, bytes_max=module.replay_bytes)
+        return slot
 
     def _inbox(self, name: str, module: ModuleConfig, gate: Gate) -> Inbox:
         def failed(message: Message, error: BaseException) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from replank.report import ErrorReport, Phase, PhaseOutcome, ReloadReport
+from replank.report import ErrorReport, Phase, PhaseOutcome, ProbationReport, ReloadReport
 
 _logger = logging.getLogger("replank")
 
@@ -116,6 +116,22 @@ class ReloadEnded(Event, frozen=True, kw_only=True):
     report: ReloadReport
 
 
+class ProbationStarted(Event, frozen=True, kw_only=True):
+    """A version that was committed is watched from now on."""
+
+    id: str
+    modules: tuple[str, ...]
+    seconds: float = 0.0
+    """How long."""
+
+
+class ProbationEnded(Event, frozen=True, kw_only=True):
+    """A version is watched no longer; its report says what was seen, and what tripped."""
+
+    id: str
+    report: ProbationReport
+
+
 class GenerationRetired(Event, frozen=True, kw_only=True):
     """A generation was taken out of memory, after the reload that replaced it."""
 
@@ -124,6 +140,15 @@ class GenerationRetired(Event, frozen=True, kw_only=True):
     seconds: float = 0.0
     """Seconds that it took to free."""
     detail: str = ""
+
+
+class GenerationLeaked(Event, frozen=True, kw_only=True):
+    """A generation was taken out of service, and something keeps it in memory."""
+
+    name: str
+    generation: int
+    holders: tuple[str, ...] = ()
+    """What keeps it, from what stays to what it holds."""
 
 
 class MessageFailed(Event, frozen=True, kw_only=True):
@@ -160,7 +185,10 @@ AnyEvent = (
     | PhaseStarted
     | PhaseEnded
     | ReloadEnded
+    | ProbationStarted
+    | ProbationEnded
     | GenerationRetired
+    | GenerationLeaked
     | MessageFailed
     | TimerFailed
     | Warned
@@ -219,6 +247,7 @@ __all__ = [
     "Bus",
     "ConfigReloaded",
     "Event",
+    "GenerationLeaked",
     "GenerationRetired",
     "HostStarted",
     "HostStopped",
@@ -228,6 +257,8 @@ __all__ = [
     "PhaseEnded",
     "PhaseEvent",
     "PhaseStarted",
+    "ProbationEnded",
+    "ProbationStarted",
     "ReloadDeferred",
     "ReloadEnded",
     "ReloadStarted",

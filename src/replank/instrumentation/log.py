@@ -10,7 +10,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from replank.instrumentation import events
-from replank.report import ReloadReport
+from replank.report import ProbationReport, ReloadReport
 
 logger: Final = logging.getLogger("replank")
 """The one logger; a library stays silent until the program asks for lines."""
@@ -18,9 +18,19 @@ logger.addHandler(logging.NullHandler())
 
 _EVENT: Final = "replank_event"
 """The attribute of a log record that holds its event, for formatters that write fields."""
-_DETAILS: Final = (events.PhaseStarted, events.PhaseEnded, events.GenerationRetired)
+_DETAILS: Final = (
+    events.PhaseStarted,
+    events.PhaseEnded,
+    events.ProbationStarted,
+    events.GenerationRetired,
+)
 """Only worth a line when somebody looks for the cause of something."""
-_WARNINGS: Final = (events.Warned, events.MessageFailed, events.TimerFailed)
+_WARNINGS: Final = (
+    events.Warned,
+    events.MessageFailed,
+    events.TimerFailed,
+    events.GenerationLeaked,
+)
 
 
 def log_event(event: events.Event) -> None:
@@ -67,11 +77,18 @@ def _line_of_change(event: events.Event) -> str:
             return f"reload {event.id} of {', '.join(event.modules)} started ({event.reason})"
         case events.PhaseStarted() | events.PhaseEnded():
             return _line_of_phase(event)
-        case events.ReloadEnded():
-            return line_of_report(event.report)
-        case events.GenerationRetired():
-            return f"{event.name}: generation {event.generation} retired"
+        case events.ReloadEnded() | events.ProbationStarted() | events.ProbationEnded():
+            return _line_of_end(event)
+        case events.GenerationRetired() | events.GenerationLeaked():
+            return _line_of_old(event)
     return _line_of_trigger(event)
+
+
+def _line_of_old(event: events.GenerationRetired | events.GenerationLeaked) -> str:
+    if isinstance(event, events.GenerationRetired):
+        return f"{event.name}: generation {event.generation} retired"
+    held = " -> ".join(event.holders)
+    return f"{event.name}: generation {event.generation} is still in memory, held by {held}"
 
 
 def _line_of_trigger(event: events.Event) -> str:
@@ -105,6 +122,33 @@ def _line_of_phase(event: events.PhaseStarted | events.PhaseEnded) -> str:
         return f"{head} ({event.where})"
     detail = f": {event.detail}" if event.detail else ""
     return f"{head} {event.outcome} in {event.seconds * 1e3:.1f} ms{detail}"
+
+
+def _line_of_end(
+    event: events.ReloadEnded | events.ProbationStarted | events.ProbationEnded,
+) -> str:
+    if isinstance(event, events.ReloadEnded):
+        return line_of_report(event.report)
+    if isinstance(event, events.ProbationEnded):
+        return line_of_probation(event.report)
+    names = ", ".join(event.modules)
+    return f"reload {event.id} of {names}: on probation for {event.seconds:g} s"
+
+
+def line_of_probation(report: ProbationReport) -> str:
+    """Return one line about how a probation goes or went.
+
+    Args:
+        report: Its report.
+    """
+    head = f"reload {report.id} of {', '.join(report.modules)}: probation {report.state}"
+    if report.tripped is not None:
+        return f"{head}: {report.tripped}"
+    called = [one for one in report.unjudged if one.unjudged != "not called"]
+    few = ", ".join(f"{one.module}.{one.call} ({one.unjudged})" for one in called)
+    judged = len(report.calls) - len(report.unjudged)
+    told = f"{head}: {judged} methods compared, {report.checks_passed} checks passed"
+    return f"{told}; too few calls to judge {few}" if few else told
 
 
 def line_of_report(report: ReloadReport) -> str:
@@ -168,4 +212,12 @@ def log_to_stream(
     return handler
 
 
-__all__ = ["JsonFormatter", "line_of", "line_of_report", "log_event", "log_to_stream", "logger"]
+__all__ = [
+    "JsonFormatter",
+    "line_of",
+    "line_of_probation",
+    "line_of_report",
+    "log_event",
+    "log_to_stream",
+    "logger",
+]

@@ -13,7 +13,7 @@ import msgspec
 
 from replank.errors import MigrationError, TooManyBadRecords
 from replank.plain import show
-from replank.report import BadRecordReport
+from replank.report_state import BadRecordReport
 from replank.state.items import Interpreted
 from replank.state.limits import OnBadRecord, StateLimits
 from replank.state.mending import mended

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
+from replank.errors import ReplankError
 from replank.hints import read_form
 from replank.migration.conversions import Apply
 from replank.migration.engine import Migration, Residue
@@ -155,6 +156,11 @@ class EagerTransfer:
         return node if isinstance(node, dict) and TYPE_KEY not in node else {}
 
     @property
+    def moved(self) -> frozenset[str]:
+        """Nothing: the candidate's state is another one."""
+        return frozenset()
+
+    @property
     def followed(self) -> bool:
         """Whether a way down brings the old state back with what was written since."""
         return self._migration.reversible
@@ -201,16 +207,10 @@ class EagerTransfer:
         self.abandon()
 
     def _take(self, *, rehearsed: bool) -> None:
-        definition = self._old.definition
         with _Cost(self, rehearsed=rehearsed, first=True):
-            self._snapshot = take(
-                self.module,
-                _snapshotted(self._old),
-                definition.schema,
-                label=definition.label,
-                hints=definition.hints,
-                own=self._old.own,
-            )
+            self._snapshot = _frozen(self.module, self._old)
+        if not rehearsed and self._old.seal is not None:
+            self._old.seal.differs = _Differs(self.module, self._old, self._snapshot.tree)
         self.records = self._snapshot.records
 
     def _upgrade(self, *, rehearsed: bool) -> None:
@@ -234,21 +234,48 @@ class EagerTransfer:
 
     def digests(self) -> tuple[str, str]:
         """Digest the copy as it was taken and what the candidate holds, both in the window."""
-        definition = self._new.definition
-        after = take(
-            self.module,
-            _snapshotted(self._new),
-            definition.schema,
-            label=definition.label,
-            hints=definition.hints,
-            own=self._new.own,
-        )
-        return self._source_digest, digest(after.tree)
+        return self._source_digest, digest(_frozen(self.module, self._new).tree)
 
     def abandon(self) -> None:
         """Drop the copy."""
         self._snapshot = None
         self._values = {}
+
+
+def _frozen(module: str, holder: Holder) -> Snapshot:
+    definition = holder.definition
+    return take(
+        module,
+        _snapshotted(holder),
+        definition.schema,
+        label=definition.label,
+        hints=definition.hints,
+        own=holder.own,
+    )
+
+
+class _Differs:
+    """Tells whether a sealed state is another one than was copied.
+
+    Args:
+        module: The module's name.
+        holder: Whose state it is.
+        tree: What was copied.
+    """
+
+    def __init__(self, module: str, holder: Holder, tree: dict[str, Any]) -> None:
+        self._module = module
+        self._holder = holder
+        self._tree = tree
+        self._digest = ""
+
+    def __call__(self) -> bool:
+        if not self._digest:
+            self._digest, self._tree = digest(self._tree), {}
+        try:
+            return digest(_frozen(self._module, self._holder).tree) != self._digest
+        except ReplankError:  # it holds something now that cannot be taken apart
+            return True
 
 
 def _snapshotted(holder: Holder) -> dict[str, Any]:

@@ -74,6 +74,11 @@ class FollowedTransfer:
         return dataclasses.replace(self._small.parked, tables=tables)
 
     @property
+    def moved(self) -> frozenset[str]:
+        """The tables of the generation that goes, which stay the objects that they are."""
+        return frozenset(route.new_field for route in self._window.routes)
+
+    @property
     def followed(self) -> bool:
         """Whether the version that goes is kept in step: it is not."""
         return False

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from replank.hints import MAPPINGS, SEQUENCES, SETS, read_form
-from replank.report import StateCost
+from replank.report_state import StateCost
 from replank.state.holder import Holder
 from replank.state.items import Interpreted
 from replank.state.memo import new_memo

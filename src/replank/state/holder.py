@@ -19,6 +19,10 @@ class Holder(Protocol):
     definition: Definition
 
     @property
+    def seal(self) -> Any:
+        """What keeps calls that outlive it from writing; None while it serves alone."""
+
+    @property
     def own(self) -> Namespace:
         """The names that are the generation's own."""
 
@@ -46,6 +50,10 @@ class Transfer(Protocol):
     @property
     def predicted_pause_s(self) -> float:
         """What the pause will take by what was measured, in seconds."""
+
+    @property
+    def moved(self) -> frozenset[str]:
+        """The old generation's fields whose tables the candidate takes over as they are."""
 
     @property
     def followed(self) -> bool:
@@ -95,6 +103,11 @@ class Without:
         self._without = without
         self.definition = holder.definition
         self.own = holder.own
+
+    @property
+    def seal(self) -> Any:
+        """What keeps calls that outlive the generation from writing."""
+        return self._holder.seal
 
     def values(self) -> dict[str, Any]:
         """Return the state with empty tables."""

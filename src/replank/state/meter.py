@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
-from replank.report import StateCost
+from replank.report_state import StateCost
 from replank.state.collector import resident_bytes
 from replank.traffic.drain import Drained
 

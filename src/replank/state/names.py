@@ -56,6 +56,13 @@ class Namespace:
             return is_private(module)
         return self._is_below(module)
 
+    def classes(self) -> Iterable[type]:
+        """Yield the module's own classes that stand at the top level of its files."""
+        for module in self._modules():
+            for thing in list(vars(module).values()):
+                if isinstance(thing, type) and self.owns(thing):
+                    yield thing
+
     def find(self, name: str) -> Any:
         """Return this generation's class or function of a qualified name.
 

@@ -138,6 +138,11 @@ class WindowedTransfer:
         return dataclasses.replace(self._small.parked, tables=tables)
 
     @property
+    def moved(self) -> frozenset[str]:
+        """The tables of the old generation, which stay the objects that they are."""
+        return frozenset(route.old_field for route in self.routes)
+
+    @property
     def followed(self) -> bool:
         """Whether every table can go back with what is written after the commit."""
         return all(route.downgrade is not None for route in self.routes)

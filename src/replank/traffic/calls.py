@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from replank.suspended import references
 from replank.traffic.leaf import LeafPass
 
 _STACK_DEPTH_MAX = 50
@@ -32,8 +33,14 @@ class LaneOfChain(Protocol):
     """What a chain needs of a lane that it touches."""
 
     chains: set[Chain]
+    leaf: LeafPass | None
     on_empty: Callable[[], None] | None
+    seal: Any
     timed: bool
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a drain waits for the calls in flight there."""
 
     @property
     def gate(self) -> GateOfChain:
@@ -57,6 +64,7 @@ class Chain(msgspec.Struct, eq=False):
         started_at: When it began, in seconds of `perf_counter`.
         others: Further lanes that it has touched, in order; None for none.
         waits_at: The gates at which branches of it wait.
+        blocker: Set when a drain's policy ends the call.
     """
 
     first: LaneOfChain | None
@@ -64,6 +72,7 @@ class Chain(msgspec.Struct, eq=False):
     started_at: float
     others: list[LaneOfChain] | None = None
     waits_at: tuple[GateOfChain, ...] = ()
+    blocker: Blocker | None = None
 
     @staticmethod
     def of(lane: LaneOfChain, call: str) -> Chain:
@@ -90,7 +99,7 @@ class Chain(msgspec.Struct, eq=False):
     @property
     def awaited(self) -> bool:
         """Whether some drain waits for this chain: it must be let through to its end."""
-        return any(lane.on_empty is not None for lane in self.lanes)
+        return any(lane.awaited for lane in self.lanes)
 
     def begin(self) -> Chain:
         """Make this the chain of the running task, so that nested calls find it."""
@@ -190,6 +199,9 @@ class Blocker:
     task: asyncio.Task[Any] | None
     blocks: tuple[str, ...] = ()
     """The drained modules that it is in flight in; `module` is where it came in."""
+    chain: Chain | None = None
+    leaf: LeafPass | None = None
+    """What counts it: a chain of its own, or its module's count."""
 
     def __str__(self) -> str:
         # The first frame is the call's own line; the last is what it waits in.
@@ -208,7 +220,7 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
         since: When the drain began; calls whose beginning nobody noted are at least as old.
     """
     lanes = tuple(lanes)
-    chains = {chain for lane in lanes for chain in lane.chains}
+    chains = {chain for lane in lanes for chain in tuple(lane.chains)}
     held = _holders(chains, lanes)
     now = perf_counter()
     blockers = []
@@ -222,6 +234,7 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
                 stack=stack,
                 task=task,
                 blocks=tuple(lane.gate.module for lane in lanes if chain in lane.chains),
+                chain=chain,
             )
         )
     age_s = now - (now if since is None else since)
@@ -229,7 +242,8 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
         module = lane.gate.module
         found = [one for one in held.leaves if one[0] is lane]
         blockers += [
-            Blocker(module, call, age_s, stack, task, (module,)) for _, call, task, stack in found
+            Blocker(module, call, age_s, stack, task, (module,), leaf=lane.leaf)
+            for _, call, task, stack in found
         ]
         unseen = lane.in_flight - len(lane.chains) - len(found)  # run by something else than a task
         blockers += [Blocker(module, "a call", age_s, (), None, (module,))] * unseen
@@ -248,9 +262,10 @@ def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
     wanted = {id(chain) for chain in chains}
     held = _Holders({}, [])
     for task in asyncio.all_tasks():
-        frames = _stack_of(task)
-        for depth, frame in enumerate(frames):
-            for value in list(frame.f_locals.values()):
+        stack = _stack_of(task)
+        frames = [frame for _, frame in stack]
+        for depth, (suspended, frame) in enumerate(stack):
+            for value in references(suspended):
                 if id(value) in wanted and id(value) not in held.chains:
                     held.chains[id(value)] = (task, tuple(map(_place, frames[depth:])))
                 elif isinstance(value, LeafPass) and value.lane in lanes:
@@ -259,17 +274,17 @@ def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
     return held
 
 
-def _stack_of(task: asyncio.Task[Any]) -> list[FrameType]:
-    """Return the frames of a suspended task from outermost to innermost, through every await."""
-    frames: list[FrameType] = []
+def _stack_of(task: asyncio.Task[Any]) -> list[tuple[Any, FrameType]]:
+    """Return what a suspended task awaits, with frames, from outermost to innermost."""
+    stack: list[tuple[Any, FrameType]] = []
     awaited: Any = task.get_coro()
-    while awaited is not None and len(frames) < _STACK_DEPTH_MAX:
+    while awaited is not None and len(stack) < _STACK_DEPTH_MAX:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
             break
-        frames.append(frame)
+        stack.append((awaited, frame))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    return frames
+    return stack
 
 
 def _place(frame: FrameType) -> str:

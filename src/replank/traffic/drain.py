@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from replank.errors import PhaseTimeout
-from replank.traffic.calls import CANCELLED_BY_DRAIN, Blocker, find_blockers
+from replank.traffic.calls import Blocker, find_blockers
 from replank.traffic.gate import Gate, Held
 from replank.traffic.lane import Lane
+from replank.traffic.outliving import abort, as_usual
 
 _BLOCKERS_NAMED_MAX = 5
 _CANCEL_GRACE_S = 1.0
@@ -46,7 +47,7 @@ class Drain:
         self._lanes = tuple(gate.lane for gate in self._gates)
         for lane in self._lanes:
             lane.on_empty = self._look
-        for chain in [chain for lane in self._lanes for chain in lane.chains if chain.waits_at]:
+        for chain in [one for lane in self._lanes for one in tuple(lane.chains) if one.waits_at]:
             for other in chain.waits_at:  # one branch waits at another drain's gate
                 other.let_through(chain)
         self._look()
@@ -57,7 +58,8 @@ class Drain:
         Args:
             deadline_s: How long to wait, in seconds.
             policies: Per module what becomes of calls that outlive the deadline: "abort" fails
-                the drain, "cancel" cancels them, "detach" lets them finish on the old generation.
+                the drain, "cancel" cancels them and tells their callers, "detach" lets them finish
+                on the old generation.
 
         Returns:
             The proof that the modules are quiet.
@@ -95,6 +97,8 @@ class Drain:
     def _release_lanes(self) -> None:
         for lane in self._lanes:
             lane.on_empty = None
+            if lane.seal is None:
+                as_usual(lane)
 
     def _look(self) -> None:
         # A chain let through to one module may enter another that was empty: all at the same time.
@@ -120,8 +124,7 @@ class Drain:
             b for b in blockers if b.task is not None and _follows("cancel", b, policies)
         )
         for blocker in chosen:
-            assert blocker.task is not None
-            blocker.task.cancel(CANCELLED_BY_DRAIN)
+            abort(blocker)
         await self._wait_empty(_CANCEL_GRACE_S)
         return chosen
 

@@ -1,6 +1,6 @@
 """The gate of one module, and the lanes through which calls reach its generations.
 
-The theory, in five rules:
+The theory, in six rules:
 
 1. Each generation has a *lane*; a call enters a generation through its lane. The lane's `open` is
    the one attribute that the hot path tests; it is true only for the current generation of a
@@ -10,7 +10,9 @@ The theory, in five rules:
 3. While a lane is *draining*, a chain that some drain already waits for may still enter it: were it
    to wait, the drain would wait for it, and it for the drain.
 4. Once a lane is *quiet*, nothing enters until the gate opens again, for a new lane or the same.
-5. Calls that wait are released in the order of their arrival, and nothing overtakes them: the lane
+5. A chain that was detached, because it outlived the drain, goes on in the lane it is in; what it
+   calls in that module from then on waits, and enters the generation that serves next.
+6. Calls that wait are released in the order of their arrival, and nothing overtakes them: the lane
    opens for all only when the last one has started.
 
 Everything here runs on the host's event loop; no lock is needed, and none is taken.
@@ -30,6 +32,8 @@ from replank.traffic.calls import Chain, finish, live_chain
 from replank.traffic.lane import Lane, LaneState
 
 _RELEASE_ROUNDS_MAX = 1_000
+_PASSED = (LaneState.QUIET, LaneState.RETIRED)
+"""States in which only detached calls are in flight: what they call from then on waits (rule 5)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -175,7 +179,7 @@ class Gate:
         if chain is None or self._stopped is not None:
             return None
         for touched in chain.lanes:
-            if touched.gate is self:
+            if touched.gate is self and cast("Lane", touched).state not in _PASSED:
                 return cast("Lane", touched)
         lane = asked if asked.state is not LaneState.RETIRED else self.lane
         if lane.state is LaneState.DRAINING and chain.awaited:
@@ -204,8 +208,22 @@ class Gate:
         """
         if self.lane.open:  # a stale reference to a retired generation: no wait, today's entry
             return await self.entry(call)(*args, **kwargs)
+        return await self.wait_and_read(call, lambda: (args, kwargs))
+
+    async def wait_and_read(
+        self, call: str, read: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> Any:
+        """Hold a call while the gate is closed, then read its arguments and run it.
+
+        Arguments made of the module's own classes must be of the generation that runs the call.
+
+        Args:
+            call: Name of the call.
+            read: Returns its arguments; called when it enters.
+        """
         chain = await self.wait(call)
         try:
+            args, kwargs = read()
             method = self.method(call)
             self.lane.calls += 1
             if chain is None:

@@ -73,6 +73,7 @@ class Lane:
         "methods",
         "on_empty",
         "open",
+        "seal",
         "state",
         "timed",
     )
@@ -88,6 +89,8 @@ class Lane:
         self.entries: dict[str, Callable[..., Any]] = {}
         self.methods: dict[str, Callable[..., Any]] = {}
         self.on_empty: Callable[[], None] | None = None
+        self.seal: Any = None
+        """Keeps calls that outlive the generation from writing; None while it serves."""
         self.timed = False
         """Whether calls are timed: while a reload is in its window."""
 
@@ -96,6 +99,16 @@ class Lane:
         """How many calls from outside are in flight here."""
         leaf = self.leaf
         return len(self.chains) + (leaf.count + leaf.other.count if leaf is not None else 0)
+
+    @property
+    def outlived(self) -> bool:
+        """Whether something goes on here although the lane is quiet."""
+        return bool(self.in_flight)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a drain waits for the calls in flight here; a retirement does not count."""
+        return self.on_empty is not None and self.state is LaneState.DRAINING
 
     def enter(self, call: str) -> Chain | LeafPass | None:
         """Count a suspending call in; the lane is open or the call has been admitted.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 GRACE_LOOK_S = 0.001
 
@@ -17,6 +17,7 @@ class LaneOfLeaf(Protocol):
     """What a count needs of its lane."""
 
     on_empty: Callable[[], None] | None
+    seal: Any
 
     @property
     def in_flight(self) -> int:
@@ -31,7 +32,10 @@ class LeafPass:
         other: The other count, when that is made already.
     """
 
-    __slots__ = ("count", "lane", "other")
+    __slots__ = ("blocker", "count", "lane", "other")
+
+    blocker: Any
+    """Set when a drain's policy ends its calls."""
 
     def __init__(self, lane: LaneOfLeaf, other: LeafPass | None = None) -> None:
         self.lane = lane

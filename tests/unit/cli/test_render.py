@@ -11,14 +11,13 @@ from replank.control.locate import Contact
 from replank.instrumentation.events import PhaseEnded, PhaseStarted, Warned
 from replank.instrumentation.status import Gate, HostStatus, ModuleStatus
 from replank.report import (
-    BadRecordReport,
     ModulePlan,
     Outcome,
     Phase,
     PhaseOutcome,
     Plan,
-    StateCost,
 )
+from replank.report_state import BadRecordReport, StateCost
 from tests.unit.control.fake_host import report
 
 

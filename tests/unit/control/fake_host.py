@@ -18,9 +18,9 @@ from replank.report import (
     Phase,
     PhaseReport,
     Plan,
-    ReadmissionReport,
     ReloadReport,
 )
+from replank.report_state import ReadmissionReport
 
 LEDGER = """
 import asyncio
@@ -183,12 +183,18 @@ class FakeHost:
     async def call(self, name, method, args, kwargs):
         return await getattr(self.ledger, method)(*args, **kwargs)
 
+    async def call_with(self, name, method, read):
+        return await self.call(name, method, *read())
+
+    async def opened(self, name):
+        pass
+
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
     def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
         self.how = how
-        policies = ("priority", "quiet_wait_s", "retries")
+        policies = ("priority", "quiet_wait_s", "retries", "expect", "expect_changes")
         choices = {name: value for name, value in how.items() if name not in policies}
         names = list(what)
         if names != ["ledger"]:
@@ -217,7 +223,7 @@ class FakeHost:
         refused = tuple(f"items['{one.key}']: {one.reason}" for one in self.kept)
         return ReadmissionReport(module=name, taken=1, refused=refused)
 
-    async def plan(self, what, *, allow_breaking=(), rehearse=False, **choices):
+    async def plan(self, what, *, allow_breaking=(), expect_changes=(), rehearse=False, **choices):
         self.allowed, self.choices = list(allow_breaking), choices
         return Plan(
             modules=(

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from replank.errors import HostStopped, Overloaded
+from replank.errors import CallAborted, HostStopped, Overloaded, StateSealed
 
 from .conftest import exchange, request, tcp
 
@@ -120,6 +120,22 @@ async def test_a_call_that_cannot_be_taken_now_is_answered_503_with_retry_after(
     answer = await ask("POST", "/modules/ledger/deposit", {"owner": "ada"})
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
+    assert answer.json["kind"] == type(error).__name__
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(CallAborted("ended by the drain"), 504), (StateSealed("sealed"), 409)]
+)
+async def test_a_call_that_a_reload_cut_off_is_not_answered_as_if_it_had_not_begun(
+    ask, host, error, status
+):
+    async def refuse(*_):
+        raise error
+
+    host.call = refuse
+    answer = await ask("POST", "/modules/ledger/deposit", {"owner": "ada"})
+    assert answer.status == status
+    assert "retry-after" not in answer.headers
     assert answer.json["kind"] == type(error).__name__
 
 

@@ -15,7 +15,7 @@ from replank.traffic.calls import (
     outside_chain,
 )
 from replank.traffic.gate import Gate
-from replank.traffic.lane import Lane
+from replank.traffic.lane import Lane, LaneState
 
 from .parts import call, held, make_lane, open_gate, start, turns
 
@@ -83,6 +83,8 @@ async def test_a_chain_is_awaited_while_one_of_its_lanes_is_drained(lane):
     chain.touch(other)
     assert chain.awaited is False
     other.on_empty = lambda: None
+    assert chain.awaited is False  # its retirement waits, no drain
+    other.state = LaneState.DRAINING
     assert chain.awaited is True
     other.on_empty = None
     assert chain.awaited is False

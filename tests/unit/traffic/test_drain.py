@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
-from replank.errors import PhaseTimeout
+from replank.errors import CallAborted, PhaseTimeout
+from replank.traffic.calls import CANCELLED_BY_DRAIN, find_blockers
 from replank.traffic.drain import Drain
 from replank.traffic.gate import Gate
 from replank.traffic.lane import LaneState
+from replank.traffic.outliving import AbortedChain
 
 from .parts import call, held, make_lane, open_gate, start, turns
 
@@ -209,7 +211,62 @@ async def test_the_policy_cancel_cancels_what_outlives_the_deadline():
     drain.close()
     drained = await drain.wait(0.001, {"ledger": "cancel"})
     assert [one.call for one in drained.cancelled] == ["slow"]
-    assert task.cancelled()
+    with pytest.raises(CallAborted, match="ledger: drain: the call was ended after"):
+        await task
+
+
+async def test_a_call_that_ends_well_although_it_was_cancelled_is_answered():
+    step, pause = held()
+
+    async def slow():
+        try:
+            await pause()
+        except asyncio.CancelledError:
+            return "in time"
+
+    gate = open_gate(slow=slow)
+    task = start(call(gate, "slow"))
+    await step.reached.wait()
+    drain = Drain([gate])
+    drain.close()
+    await drain.wait(0.001, {"ledger": "cancel"})
+    assert await task == "in time"
+
+
+async def test_a_caller_that_is_cancelled_itself_is_not_told_that_the_drain_did_it():
+    step, pause = held()
+    gate = open_gate(slow=pause)
+    task = start(call(gate, "slow"))
+    await step.reached.wait()
+    drain = Drain([gate])
+    drain.close()
+    waiting = start(drain.wait(0.001, {"ledger": "cancel"}))
+    while not task.cancelling():
+        await asyncio.sleep(0)
+    task.cancel()
+    await waiting
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_answer_given_while_a_cancellation_is_handled_further_out_is_an_answer():
+    """What the caller is handling is not what leaves the call."""
+    step, pause = held("answer")
+    gate = open_gate(slow=pause)
+
+    async def caller():
+        try:
+            raise asyncio.CancelledError(CANCELLED_BY_DRAIN)
+        except asyncio.CancelledError:
+            return await call(gate, "slow")
+
+    task = start(caller())
+    await step.reached.wait()
+    (chain,) = gate.lane.chains
+    (chain.blocker,) = find_blockers([gate.lane])
+    chain.__class__ = AbortedChain
+    step.go.set()
+    assert await task == "answer"
 
 
 async def test_the_policy_detach_leaves_it_on_the_old_lane():
