@@ -37,7 +37,7 @@ DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
 WhenBusy = Literal["newest", "queue", "refuse"]
-StateMode = Literal["auto", "eager", "windowed"]
+StateMode = Literal["auto", "eager", "windowed", "lazy"]
 BadRecordPolicy = Literal["abort", "quarantine", "default"]
 
 
@@ -56,7 +56,9 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drain_timeout_s: Seconds | None = None
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
     mode: StateMode = "auto"
-    """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
+    """How the state travels in a reload: copied in the pause ("eager"), copied before it while the
+    old version serves ("windowed"), or checked before it and migrated as it is used ("lazy", which
+    needs no memory for a second state); "auto" chooses by what is measured on the real state."""
     on_bad_record: BadRecordPolicy = "abort"
     """What becomes of a record that does not migrate: the reload is rejected ("abort"), the record
     is set aside ("quarantine"), or the field at fault gets its default ("default")."""

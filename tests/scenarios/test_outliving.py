@@ -165,9 +165,12 @@ async def test_after_a_rollback_the_call_writes_again(tmp_path: Path) -> None:
         assert (total, names, cents, accounts) == (1, ["ada", "eve"], 2, ["ada", "eve"])
 
 
+@pytest.mark.parametrize("mode", ["windowed", "lazy"])
 @pytest.mark.parametrize("what", ["a table", "a record", "a record held before", "a field"])
-async def test_a_large_table_that_has_moved_on_is_not_even_read(tmp_path: Path, what: str) -> None:
-    rig = Rig(tmp_path, VAULT, mode="windowed")
+async def test_a_large_table_that_has_moved_on_is_not_even_read(
+    tmp_path: Path, what: str, mode: str
+) -> None:
+    rig = Rig(tmp_path, VAULT, mode=mode)
     async with rig.host as host:
         await host["vault"].fill()
         before = await host["vault"].read()
@@ -181,7 +184,7 @@ async def test_a_large_table_that_has_moved_on_is_not_even_read(tmp_path: Path, 
         moment.release()
         report = await reload
         assert report.committed, report
-        assert report.modules[0].mode == "windowed"
+        assert report.modules[0].mode == mode
         rig.go.set()
         with pytest.raises(StateSealed):
             await call
