@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from replank import errors
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "api.md"
-LINE = 96
+LINE = 100
 HEAD = """\
 # The Python API
 
@@ -43,6 +44,7 @@ SECTIONS = (
         """ModuleReport PhaseReport PhaseOutcome ErrorReport Certificate ReplayReport
         ProbationReport CallReport ModulePlan RehearsalReport BadRecord""",
     ),
+    ("What they say of the state", "replank.report_state", "StateCost BadRecordReport"),
     ("What is true now", "replank.instrumentation.status", "HostStatus ModuleStatus Gate"),
     ("For tests of modules", "replank.testing", "check_migrations MigrationsBroken"),
 )
@@ -99,33 +101,40 @@ def code(function: Any) -> Iterator[str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     assert isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef)
     start = "async def" if isinstance(tree, ast.AsyncFunctionDef) else "def"
-    arguments = tree.args
-    given = [one.arg for one in (*arguments.posonlyargs, *arguments.args)]
+    given = list(parameters(tree.args))
     if given[:1] in (["self"], ["cls"]):
-        (arguments.posonlyargs or arguments.args).pop(0)
+        given = given[2:] if given[1:2] == ["/"] else given[1:]
     answer = f" -> {ast.unparse(tree.returns)}" if tree.returns else ""
-    line = f"{start} {tree.name}({ast.unparse(arguments)}){answer}"
+    line = f"{start} {tree.name}({', '.join(given)}){answer}: ..."
     if len(line) > LINE:
-        line = f"{start} {tree.name}(\n{one_a_line(arguments)}\n){answer}"
-    yield f"```python\n{line}: ...\n```\n"
+        rows = "".join(f"    {one},\n" for one in given)
+        line = f"{start} {tree.name}(\n{rows}){answer}: ..."
+    yield f"```python\n{line}\n```\n"
 
 
-def one_a_line(arguments: ast.arguments) -> str:
-    """Return a signature with one parameter on each line."""
-    shell = ast.parse("def f(): ...").body[0]
-    assert isinstance(shell, ast.FunctionDef)
-    shell.args = arguments
-    parts: list[str] = []
-    depth = 0
-    current = ""
-    for letter in ast.unparse(arguments):
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append(current.strip())
-            current = ""
-        else:
-            current += letter
-    return "\n".join(f"    {part}," for part in (*parts, current.strip()))
+def parameters(given: ast.arguments) -> Iterator[str]:
+    """Yield each parameter as the formatter writes it."""
+    by_place = [*given.posonlyargs, *given.args]
+    without = len(by_place) - len(given.defaults)
+    for place, one in enumerate(by_place):
+        yield parameter(one, given.defaults[place - without] if place >= without else None)
+        if place + 1 == len(given.posonlyargs):
+            yield "/"
+    if given.vararg or given.kwonlyargs:
+        yield "*" + (parameter(given.vararg) if given.vararg else "")
+    for one, value in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        yield parameter(one, value)
+    if given.kwarg:
+        yield "**" + parameter(given.kwarg)
+
+
+def parameter(one: ast.arg, default: ast.expr | None = None) -> str:
+    text = f"{one.arg}: {ast.unparse(one.annotation)}" if one.annotation else one.arg
+    if default is None:
+        return text
+    constant = isinstance(default, ast.Constant) and isinstance(default.value, str)
+    value = json.dumps(default.value) if constant else ast.unparse(default)  # type: ignore[attr-defined]
+    return text + (" = " if one.annotation else "=") + value
 
 
 def described(thing: Any) -> Iterator[str]:
