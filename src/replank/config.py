@@ -68,6 +68,8 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The deadline of each phase and the limits of the probe: `[reload]`."""
 
+    stream_timeout_s: Seconds = 300.0
+    """Seconds that open streams get to finish in the old version; then they are ended."""
     prepare_timeout_s: Seconds = 30.0
     """Seconds; no call waits during Prepare."""
     drain_timeout_s: Seconds = 5.0

@@ -51,7 +51,7 @@ class Generation:
     @property
     def label(self) -> str:
         """Name it for the operator: "ledger 2.0 (generation 3)"."""
-        return f"{self.definition.name} {self.definition.label} (generation {self.number})"
+        return self.lane.label
 
     @property
     def own(self) -> Namespace:
@@ -115,6 +115,8 @@ def make_generation(
     names |= set(definition.invariants)
     methods = {name: getattr(target, name) for name in names}
     lane.methods = {name: methods[name] for name in definition.calls}
+    lane.contract = definition.calls
+    lane.label = f"{definition.name} {definition.label} (generation {number})"
     lane.entries = {
         name: _entry(lane, target, name, definition, counted, methods) for name in definition.calls
     }

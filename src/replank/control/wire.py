@@ -103,6 +103,15 @@ class Failure(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     facts: Facts
 
 
+class Resumed(msgspec.Struct, frozen=True, tag_field="type", tag=True, kw_only=True):
+    """A line between two items of a stream: it goes on in another version of its module."""
+
+    module: str
+    call: str
+    came_from: str
+    goes_on_in: str
+
+
 Line = (
     events.PhaseStarted
     | events.PhaseEnded
@@ -283,6 +292,7 @@ __all__ = [
     "PlanRequest",
     "ReloadRequest",
     "Report",
+    "Resumed",
     "RollbackRequest",
     "StateRequest",
     "StreamKind",

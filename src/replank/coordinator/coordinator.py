@@ -58,7 +58,7 @@ class ReloadCoordinator:
         self.config = config
         self.candidates = Candidates(routes, workshop)
         self._releasing: set[asyncio.Task[None]] = set()
-        self.retirement = Retirement(bus, self.candidates.stop)
+        self.retirement = Retirement(bus, self.candidates.stop, config.reload.stream_timeout_s)
 
     async def run(self, tx: Transaction) -> ReloadReport:
         """Take a transaction through all phases.

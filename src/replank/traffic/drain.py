@@ -12,6 +12,7 @@ from replank.traffic.calls import Blocker, find_blockers
 from replank.traffic.gate import Gate, Held
 from replank.traffic.lane import Lane
 from replank.traffic.outliving import abort, as_usual
+from replank.traffic.streams import rest_streams
 
 _BLOCKERS_NAMED_MAX = 5
 _CANCEL_GRACE_S = 1.0
@@ -50,6 +51,8 @@ class Drain:
         for chain in [one for lane in self._lanes for one in tuple(lane.chains) if one.waits_at]:
             for other in chain.waits_at:  # one branch waits at another drain's gate
                 other.let_through(chain)
+        for lane in self._lanes:
+            rest_streams(lane)
         self._look()
 
     async def wait(self, deadline_s: float, policies: Mapping[str, str]) -> Drained:

@@ -7,8 +7,10 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from replank.definition import Call
 from replank.traffic.calls import Chain, chain_var, finish, live_chain
 from replank.traffic.leaf import GRACE_LOOK_S, LeafPass
+from replank.traffic.open_streams import OpenStreams
 
 
 class GateLike(Protocol):
@@ -65,15 +67,18 @@ class Lane:
     __slots__ = (
         "calls",
         "chains",
+        "contract",
         "entries",
         "gate",
         "generation",
+        "label",
         "leaf",
         "methods",
         "on_empty",
         "open",
         "seal",
         "state",
+        "streams",
         "timed",
     )
 
@@ -88,6 +93,10 @@ class Lane:
         self.entries: dict[str, Callable[..., Any]] = {}
         self.methods: dict[str, Callable[..., Any]] = {}
         self.on_empty: Callable[[], None] | None = None
+        self.contract: Mapping[str, Call] = {}
+        """What is known of each call, by name."""
+        self.label = f"{gate.module} (generation {generation})"
+        self.streams = OpenStreams()
         self.seal: Any = None
         """Keeps calls that outlive the generation from writing; None while it serves."""
         self.timed = False
@@ -102,7 +111,7 @@ class Lane:
     @property
     def outlived(self) -> bool:
         """Whether something goes on here although the lane is quiet."""
-        return bool(self.in_flight)
+        return bool(self.in_flight or self.streams)
 
     @property
     def awaited(self) -> bool:
@@ -152,8 +161,11 @@ class Lane:
         return await finish(self.gate.method(call, lane)(*args, **kwargs))
 
     async def grace(self) -> None:
-        """Return when every chain that is in flight now has ended; later ones do not count."""
-        waiting = set(self.chains)
+        """Return when every chain that is in flight now has ended; later ones do not count.
+
+        Open streams are not waited for: some never end.
+        """
+        waiting = set(self.chains) - {one.chain for one in self.streams}
         leaf = self.leaf
         if leaf is not None:
             await leaf.other.ended()
