@@ -1,8 +1,10 @@
 """What a call through an open gate costs, beside a bare `await` of the same method.
 
 Prints one JSON line for each kind of method: nanoseconds a call for the bare method, its compiled
-entry and the generic wrapper, and their ratios to the bare one. All three are measured in turn
-within each round, so that a busy machine slows them alike; the median of seven rounds counts.
+entry, that entry while it is observed (in a reload's window and on probation) and while recent
+queries are kept for replay, and the generic wrapper, and their ratios to the bare one. All are
+measured in turn within each round, so that a busy machine slows them alike; the median of seven
+rounds counts.
 
 What it does not show: the cost of finding the method through a handle, of a call from another
 thread, and of a chain that touches several modules.
@@ -27,6 +29,8 @@ from replank.traffic.calls import chain_var as real_chain_var
 from replank.traffic.gate import Gate
 from replank.traffic.lane import Lane, LaneState
 from replank.traffic.leaf import LeafPass
+from replank.traffic.observing import Observer
+from replank.traffic.recent import Recent
 
 ROUNDS = 7
 CALLS = 40_000
@@ -105,6 +109,13 @@ def real_lane(*, leaf: bool) -> Lane:
     return lane
 
 
+class Watched:
+    """What an observer needs of a lane: one entry, as on probation."""
+
+    def __init__(self, entry) -> None:
+        self.open, self.entries = True, {"call": entry}
+
+
 async def timed(call, args: tuple, *, awaited: bool) -> float:
     """Return nanoseconds a call."""
     begun = perf_counter_ns()
@@ -121,9 +132,16 @@ async def measure(name: str, target, entry, lane: StubLane) -> dict:
     bare = getattr(target, name)
     is_async = name != "plain"
     args = () if name == "empty" else (3,)
+    watched = Watched(MethodType(entry, target))
+    observer = Observer(watched, ["call"])
+    observer.start()
+    remembered = Watched(MethodType(entry, target))
+    Recent("bench_module", calls_max=200, bytes_max=1 << 20).keep(remembered, ["call"])
     kinds = {
         "bare": (bare, is_async),
         "entry": (MethodType(entry, target), True),
+        "observed": (watched.entries["call"], True),
+        "replayed": (remembered.entries["call"], True),
         "generic": (generic_entry(lane, name, bare, is_async=is_async), True),
     }
     seen: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -135,7 +153,7 @@ async def measure(name: str, target, entry, lane: StubLane) -> dict:
         kind: statistics.median(
             a / b for a, b in zip(seen[kind][1:], seen["bare"][1:], strict=True)
         )
-        for kind in ("entry", "generic")
+        for kind in ("entry", "observed", "replayed", "generic")
     }
     return {
         "python": ".".join(map(str, sys.version_info[:3])),

@@ -10,36 +10,37 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from replank.config_http import HttpConfig, TelemetryConfig
+from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section
+from replank.environment import overridden
 from replank.errors import ConfigError
+from replank.settings import (
+    ProbationConfig,
+    ScheduleConfig,
+    TrustConfig,
+    WatchConfig,
+    check_hours,
+    check_schedule,
+)
 from replank.toml_lines import key_lines, location_of
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
 
-MIB: Final = 1024 * 1024
-GIB: Final = 1024 * MIB
-
 DrainPolicy = Literal["abort", "cancel", "detach"]
 PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
+WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed"]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-ByteCount = Annotated[int, msgspec.Meta(ge=1)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the configuration: frozen, so that what was checked stays checked."""
-
-
-class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One module: `[modules.NAME]`, or `NAME = "path"` under `[modules]`."""
 
     source: Annotated[str, msgspec.Meta(min_length=1)]
@@ -57,15 +58,31 @@ class ModuleConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
     contract: ContractPolicy = "users"
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
+    tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Tests of the module, a file or folder for pytest: every candidate must pass them first."""
+    replay: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Recent calls of `@query` methods kept to be asked again of each candidate; 0 for none."""
+    replay_bytes: ByteCount = MIB
+    """Bytes that the kept calls may take."""
+    replay_reject: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Share of replayed answers that may differ; more is rejected. Left out: only reported."""
+    replay_expected: tuple[str, ...] = ()
+    """Names of queries whose answers may always differ."""
     durable: bool = False
     """Whether a message is on the disk when it is accepted, and outlives a crash."""
     persist: PersistPolicy = "stop"
     """When the state goes to the disk: at a stop, also after each commit, also at intervals."""
     persist_interval_s: Seconds = 60.0
-    """Seconds from one save to the next when `persist` is "interval"; calls wait for the copy."""
+    """Seconds from one save to the next when `persist` is "interval"; calls wait milliseconds."""
+    windows: tuple[str, ...] | None = None
+    """Hours in which it may be reloaded; overrides `schedule.windows` for this module."""
+    quiet_hours: tuple[str, ...] | None = None
+    """Hours in which it may not; overrides `schedule.quiet_hours` for this module."""
+    rate_limit: Count | None = None
+    """Reloads within `schedule.rate_period_s`; overrides `schedule.rate_limit`."""
 
 
-class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The deadline of each phase and the limits of the probe: `[reload]`."""
 
     stream_timeout_s: Seconds = 300.0
@@ -86,6 +103,9 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; all checks together."""
     commit_timeout_s: Seconds = 5.0
     """Seconds; the commit record is on the disk within them."""
+    when_busy: WhenBusy = "newest"
+    """What becomes of a reload whose module is being reloaded: "newest" waits, in the place of
+    those that wait already; "queue" waits behind them; "refuse" is rejected."""
     window_timeout_s: Seconds = 600.0
     """Seconds; a large state is copied within them, while the old version serves."""
     windowed_from_records: Count = 2_000
@@ -102,53 +122,43 @@ class ReloadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds; a child that takes longer is killed and the candidate rejected."""
     probe_memory_bytes: ByteCount = GIB
     """Bytes of address space that the child may add for the candidate."""
+    max_retired: Count = 20
+    """Old generations that may stay in memory, leaked or called still; one more is rejected."""
+    leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
+    tests_timeout_s: Seconds = 60.0
+    """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
 
 
-class HttpConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Module calls and control over HTTP: `[http]`."""
-
-    enabled: bool = True
-    """Whether to listen on TCP at all; the Unix socket is always there."""
-    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
-    """Address to listen on; beyond loopback every request needs the token."""
-    port: Port = 8321
-    """TCP port; 0 takes any free one."""
-    allowed_hosts: tuple[str, ...] = ()
-    """More names that a request's Host header may carry, without port."""
-    max_body_bytes: ByteCount = MIB
-    """Bytes of one request's body; a longer one is answered 413."""
-    max_connections: Count = 1_000
-    """Connections that may be open at once; requests on one more are answered 503."""
-    keep_alive_s: Annotated[int, msgspec.Meta(ge=1)] = 75
-    """Whole seconds that an idle connection stays open."""
-    stop_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 5
-    """Whole seconds that open connections get to end when the host stops."""
-    max_stream_events: Count = 10_000
-    """Events of one reload kept for a slow reader; the oldest are left out beyond that."""
-
-
-class StorageConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept in the data directory and how long its locks may block: `[storage]`."""
 
     busy_timeout_s: Seconds = 5.0
     """Seconds to wait for another reader of the journal before giving up."""
     snapshots_kept: Count = 3
     """Durable snapshots kept for each module; older ones are removed."""
+    fork_timeout_s: Seconds = 600.0
+    """Seconds that a forked child may take to write a large state, an export or an import."""
     reloads_kept: Count = 10_000
     """Reloads kept in the journal's history; older ones are removed at start."""
 
 
-class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `replank.toml`."""
 
     data_dir: Annotated[str, msgspec.Meta(min_length=1)] = DATA_DIR
     """Folder of the journal, the stored versions and the snapshots."""
     stop_timeout_s: Seconds = 10.0
     """Seconds that calls in flight and queued messages get when the host stops."""
-    modules: dict[str, ModuleConfig] = {}
+    modules: dict[str, ModuleConfig] = msgspec.field(default_factory=dict)
     reload: ReloadConfig = msgspec.field(default_factory=ReloadConfig)
+    probation: ProbationConfig = msgspec.field(default_factory=ProbationConfig)
+    trust: TrustConfig = msgspec.field(default_factory=TrustConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
     storage: StorageConfig = msgspec.field(default_factory=StorageConfig)
+    telemetry: TelemetryConfig = msgspec.field(default_factory=TelemetryConfig)
+    schedule: ScheduleConfig = msgspec.field(default_factory=ScheduleConfig)
+    watch: WatchConfig = msgspec.field(default_factory=WatchConfig)
 
     def drain_timeout_s(self, module: str) -> float:
         """Return the drain deadline of a module, in seconds.
@@ -160,14 +170,18 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.reload.drain_timeout_s if own is None else own
 
 
-def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
+def load_config(
+    path: str | os.PathLike[str] = CONFIG_FILE, environment: Mapping[str, str] | None = None
+) -> Config:
     """Read a configuration file; paths in it are relative to it and come back absolute.
 
     Args:
         path: The TOML file.
+        environment: What stands above it; the process's own environment by default.
 
     Raises:
-        ConfigError: The file is missing, is no TOML, or holds something that does not belong.
+        ConfigError: The file is missing, is no TOML, or holds something that does not belong; or
+            a variable of the environment does.
     """
     file = Path(path)
     try:
@@ -179,15 +193,16 @@ def load_config(path: str | os.PathLike[str] = CONFIG_FILE) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read", found=_reason(error)) from error
-    return parse_config(text, file)
+    return parse_config(text, file, os.environ if environment is None else environment)
 
 
-def parse_config(text: str, file: Path) -> Config:
+def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> Config:
     """Read a configuration from its text.
 
     Args:
         text: TOML.
         file: Where the text comes from: named in errors, and the base of relative paths.
+        environment: Variables that stand above it.
 
     Raises:
         ConfigError: The text is no TOML or holds something that does not belong.
@@ -207,54 +222,27 @@ def parse_config(text: str, file: Path) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise _wrong_value(error, raw, file, lines) from None
+    config, said = overridden(config, environment)
+    check_all_hours(config, lambda key: said.get(key) or location_of(file, lines, key))
     return _with_absolute_paths(config, file.resolve().parent)
 
 
-def config_for_files(
-    files: Iterable[str | os.PathLike[str]], *, data_dir: str | os.PathLike[str] = DATA_DIR
-) -> Config:
-    """Make a configuration for module files named on the command line.
+def check_all_hours(config: Config, location: Callable[[str], str | None]) -> None:
+    """Refuse hours in which modules could never be reloaded, or that cannot be read.
 
     Args:
-        files: Python files or package folders; the module's name is the file's name.
-        data_dir: Folder of the journal, relative to the working directory.
+        config: The whole configuration.
+        location: Returns where a key was given.
 
     Raises:
-        ConfigError: A file is missing, is no Python file, or two have the same name.
+        ConfigError: Says which, where and why.
     """
-    modules: dict[str, ModuleConfig] = {}
-    for file in map(Path, files):
-        name = file.resolve().stem
-        _refuse_bad_file(file, name)
-        if name in modules:
-            raise ConfigError(
-                f"two modules would be called {name!r}",
-                found=f"{modules[name].source} and {file}",
-                do="rename one, or name both in a replank.toml",
-            )
-        modules[name] = ModuleConfig(source=str(file.resolve()))
-    if not modules:
-        raise ConfigError("no module was named", do="name a file: replank run ledger.py")
-    return Config(data_dir=str(Path(data_dir).resolve()), modules=modules)
-
-
-def _refuse_bad_file(file: Path, name: str) -> None:
-    if not file.exists():
-        raise ConfigError(f"there is no file {file}", do="check the path")
-    if file.is_dir() and not (file / "__init__.py").is_file():
-        raise ConfigError(
-            f"{file} is not a package", found="a folder without __init__.py", do="name its file"
-        )
-    if file.is_file() and file.suffix != ".py":
-        raise ConfigError(
-            f"{file} is neither a Python file nor a package", expected="a .py file or a folder"
-        )
-    if not name.isidentifier():
-        raise ConfigError(
-            f"{name!r} cannot be a module's name",
-            expected="letters, digits and _",
-            do=f'rename the file, or name it in a replank.toml: ledger = "{file}"',
-        )
+    common = config.schedule
+    check_schedule(common, location)
+    for name, own in config.modules.items():
+        windows = common.windows if own.windows is None else own.windows
+        quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
+        check_hours(f"modules.{name}.", windows, quiet, location)
 
 
 def _reason(error: BaseException) -> str:
@@ -273,7 +261,12 @@ def _widen_short_modules(raw: dict[str, Any]) -> None:
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "reload": ReloadConfig,
     "http": HttpConfig,
+    "probation": ProbationConfig,
+    "schedule": ScheduleConfig,
     "storage": StorageConfig,
+    "telemetry": TelemetryConfig,
+    "trust": TrustConfig,
+    "watch": WatchConfig,
 }
 
 
@@ -328,14 +321,14 @@ def _wrong_value(
     """
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
-    if "[...]" in key:
+    if key.startswith("modules[...]"):
         for name, value in raw["modules"].items():
             try:
                 msgspec.convert(value, ModuleConfig)
             except msgspec.ValidationError:
                 key = key.replace("[...]", f".{name}", 1)
                 break
-    key = re.sub(r"\[\d+\]", "", key)
+    key = re.sub(r"\[(\d+|\.\.\.)\]", "", key)
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
@@ -356,12 +349,26 @@ def _value_at(raw: Any, key: str) -> Any:
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     """Resolve every path against the file's folder, not against the working directory."""
+
+    def absolute(path: str) -> str:
+        return str(base / Path(path).expanduser())
+
     modules = {
-        name: msgspec.structs.replace(module, source=str(base / Path(module.source).expanduser()))
+        name: msgspec.structs.replace(
+            module,
+            source=absolute(module.source),
+            tests=None if module.tests is None else absolute(module.tests),
+        )
         for name, module in config.modules.items()
     }
     data_dir = str(base / Path(config.data_dir).expanduser())
-    return msgspec.structs.replace(config, modules=modules, data_dir=data_dir)
+    files = {
+        name: str(base / Path(file).expanduser())
+        for name in ("certfile", "keyfile")
+        if (file := getattr(config.http, name)) is not None
+    }
+    http = msgspec.structs.replace(config.http, **files)
+    return msgspec.structs.replace(config, modules=modules, data_dir=data_dir, http=http)
 
 
 __all__ = [
@@ -373,9 +380,13 @@ __all__ = [
     "HttpConfig",
     "ModuleConfig",
     "PersistPolicy",
+    "ProbationConfig",
     "ReloadConfig",
     "StorageConfig",
-    "config_for_files",
+    "TelemetryConfig",
+    "TrustConfig",
+    "WhenBusy",
+    "check_all_hours",
     "load_config",
     "parse_config",
 ]

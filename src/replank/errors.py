@@ -9,6 +9,8 @@ fault it is: the caller's (`UsageError`), the configuration's (`ConfigError`), t
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 
 class ReplankError(Exception):
     """Say what happened and what to do about it.
@@ -111,7 +113,24 @@ class SchemaError(ModuleError):
 
 
 class MigrationError(ModuleError):
-    """A migration step failed, or what it made does not fit the new types."""
+    """A migration step failed, or what it made does not fit the new types.
+
+    Attributes:
+        step: The step, "step 1 -> 2", where one is to blame.
+        place: Where in the state: field, key, field; `*` for a key that is not known there.
+        old: The old value, shown.
+        new: What was made of it, shown.
+    """
+
+    step = ""
+    place: tuple[Any, ...] = ()
+    old = ""
+    new = ""
+
+    def at(self, step: str, place: tuple[Any, ...], *, old: str = "", new: str = "") -> Self:
+        """Note the facts that a list of bad records needs one by one."""
+        self.step, self.place, self.old, self.new = step, place, old, new
+        return self
 
 
 class CheckError(ModuleError):
@@ -120,6 +139,10 @@ class CheckError(ModuleError):
 
 class ContractError(ModuleError):
     """The candidate no longer offers what its users use."""
+
+
+class TrustError(ModuleError):
+    """The source is not the one that was reviewed, or nobody who may has signed it."""
 
 
 class PhaseTimeout(ModuleError):
@@ -178,4 +201,8 @@ class InternalError(ReplankError):
     """A mistake of Replank itself; please report it with the message."""
 
 
-__all__ = [name for name, value in list(globals().items()) if isinstance(value, type)]
+__all__ = [
+    name
+    for name, value in list(globals().items())
+    if isinstance(value, type) and issubclass(value, ReplankError)
+]

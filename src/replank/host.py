@@ -6,20 +6,23 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, cast
 
 import msgspec
 
 from replank.code.loader import Loader
 from replank.code.probe import Probe
 from replank.code.store import VersionStore
-from replank.config import Config, ModuleConfig, load_config
+from replank.code.trust import check_keys
+from replank.config import Config, ModuleConfig, WhenBusy, load_config
+from replank.coordinator.calling import CallsByName
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.recovery import Startup
+from replank.coordinator.rehearsal import Rehearsal
 from replank.coordinator.shutdown import Shutdown
-from replank.coordinator.slot import Routes, WayBack, status_of
+from replank.coordinator.slot import Routes, status_of
 from replank.coordinator.slots import SlotMaker
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import Definition
@@ -34,28 +37,49 @@ from replank.instrumentation.events import (
     PhaseStarted,
 )
 from replank.instrumentation.status import HostStatus
+from replank.instrumentation.telemetry import Telemetry
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
+from replank.live_config import ConfigFile, ReloadsConfig
 from replank.module import Runtime
 from replank.report import Plan, ReloadReport
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
+from replank.scheduling.asking import SchedulesReloads
+from replank.scheduling.clock import Clock, SystemClock
+from replank.scheduling.desk import RECENT, ScheduleDesk, What
+from replank.scheduling.entries import Priority
+from replank.scheduling.probations import KeepsProbations
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
-from replank.traffic.handle import Handle, check_arguments
-from replank.traffic.messages import Message
+from replank.traffic.handle import Handle
 from replank.verification.watchdog import Watchdog
 
-What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
+
+def _with_modules(
+    config: Config,
+    modules: Mapping[str, str | os.PathLike[str]],
+    data_dir: str | os.PathLike[str] | None,
+) -> Config:
+    """Return a configuration with what was given beside it on top."""
+    named = {name: ModuleConfig(source=str(path)) for name, path in modules.items()}
+    if not (config.modules or named):
+        raise ConfigError("the host has no modules", do='name one: Host({"ledger": "ledger.py"})')
+    return msgspec.structs.replace(
+        config,
+        modules={**config.modules, **named},
+        data_dir=str(config.data_dir if data_dir is None else data_dir),
+    )
 
 
-class Host(ExchangesState):
+class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
         modules: By name, the file or package folder of each module.
         data_dir: Folder of the journal, the stored versions and the snapshots; one host each.
         config: Everything else; `modules` and `data_dir` given here come on top of it.
+        clock: What time the schedule goes by; the machine's own by default.
 
     Use it as an async context manager, on the event loop that will run the modules.
     """
@@ -66,22 +90,17 @@ class Host(ExchangesState):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         config: Config | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        config = config or Config()
-        named = {name: ModuleConfig(source=str(path)) for name, path in (modules or {}).items()}
-        self.config = msgspec.structs.replace(
-            config,
-            modules={**config.modules, **named},
-            data_dir=str(config.data_dir if data_dir is None else data_dir),
-        )
-        if not self.config.modules:
-            raise ConfigError(
-                "the host has no modules", do='name one: Host({"ledger": "ledger.py"})'
-            )
+        self.config = _with_modules(config or Config(), modules or {}, data_dir)
         self.data_dir = Path(self.config.data_dir).absolute()
         self.bus = Bus()
+        self._telemetry = Telemetry(self.config.telemetry, self.bus)
+        self.recent, self.tally = self._telemetry.recent, self._telemetry.tally
         self._routes = Routes()
         self._started_at = ""
+        self._watchers = []
+        self.config_file = None
         self._lock = DataDirLock(self.data_dir)
         self._journal = Journal(
             self.data_dir / JOURNAL_FILE,
@@ -89,27 +108,32 @@ class Host(ExchangesState):
             reloads_kept=self.config.storage.reloads_kept,
         )
         self._keeper = StateKeeper(
-            self.data_dir / "snapshots", self._journal, kept=self.config.storage.snapshots_kept
+            self.data_dir / "snapshots",
+            self._journal,
+            kept=self.config.storage.snapshots_kept,
+            limit_s=self.config.storage.fork_timeout_s,
         )
         self._port = EmbeddedPort(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
-        self._probe = Probe() if self.config.reload.probe else None
-        self._workshop = Workshop(
-            store=VersionStore(self.data_dir / "versions"),
-            loader=Loader(),
-            probe=self._probe,
-            watchdog=Watchdog(),
-            config=self.config.reload,
-            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
-            next_generation=self._journal.next_generation,
-        )
+        self._probe, self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
-        self._scheduler = ReloadScheduler(self._run, self._routes.tied_to)
-        self._exchange = StateExchange(self._coordinator, self._scheduler.exclusively)
+        self._coordinator.on_trip = self._tripped
+        self._scheduler = self._make_scheduler()
+        self._desk = ScheduleDesk(
+            self._scheduler,
+            self._routes,
+            self.bus,
+            self.config,
+            self.data_dir,
+            clock or SystemClock(),
+        )
+        self._exchange = StateExchange(
+            self._coordinator, self._scheduler.exclusively, self.data_dir
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] = "replank.toml") -> Self:
@@ -121,7 +145,9 @@ class Host(ExchangesState):
         Raises:
             ConfigError: The file is missing or wrong.
         """
-        return cls(config=load_config(path))
+        host = cls(config=load_config(path))
+        host.config_file = ConfigFile(Path(path), host.config)
+        return host
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -154,53 +180,6 @@ class Host(ExchangesState):
         """
         return self._routes.current(name).definition
 
-    async def call(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call a module by names, as a server does.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-        """
-        return await getattr(self._routes.slot(name).handle, method)(*args, **(kwargs or {}))
-
-    async def send(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        """Queue a message by names; returns when it is accepted.
-
-        Args:
-            name: The module's name.
-            method: The call's name.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UnknownCall: It has no such call.
-            WrongArguments: The arguments do not fit.
-        """
-        slot = self._routes.slot(name)
-        call = self.definition(name).calls.get(method)
-        if call is not None:
-            check_arguments(name, method, call.signature, args, kwargs or {})
-        await slot.inbox.put(Message(method, args, kwargs or {}))
-
     # -- reloads ------------------------------------------------------------------------------
 
     def reload(
@@ -210,6 +189,14 @@ class Host(ExchangesState):
         reason: str = "call",
         on_phase: Callable[[PhaseEvent], None] | None = None,
         allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
+        expect: str | Mapping[str, str] | None = None,
+        priority: Priority = "normal",
+        at: datetime | str | None = None,
+        after_s: float | None = None,
+        quiet_wait_s: float | None = None,
+        retries: int | None = None,
+        when_busy: WhenBusy | None = None,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -220,62 +207,65 @@ class Host(ExchangesState):
             on_phase: Is told as phases of this reload begin and end.
             allow_breaking: Calls that may change although other modules use them: `deposit` or
                 `ledger.deposit`; `*` for all.
+            expect_changes: Queries whose replayed answers may change, named likewise.
+            expect: The digest that was reviewed, "sha256:..."; by name for several modules. Any
+                other source is rejected.
+            priority: "low", "normal", "high" or "critical"; the last passes over every policy.
+            at: When; see `schedule`, which survives a restart.
+            after_s: Seconds from now.
+            quiet_wait_s: Seconds to wait for quiet traffic at most.
+            retries: How often to try again when busy calls or the disk stopped it.
+            when_busy: What becomes of it while its modules, or modules tied to them, are being
+                reloaded; `reload.when_busy` of the configuration by default.
 
         Returns:
             A ticket; await it for the report. A failed reload is reported, not raised.
 
         Raises:
             UnknownModule: There is no such module.
-            UsageError: Nothing was named.
+            UsageError: Nothing was named, or the time cannot be read.
         """
-        return self._submit(self._targets(what), reason, on_phase, _names(allow_breaking))
+        wishes = self._desk.wishes(
+            priority=priority,
+            at=at,
+            after_s=after_s,
+            quiet_wait_s=quiet_wait_s,
+            retries=retries,
+        )
+        targets, allowed = expecting(self._targets(what), expect), _names(allow_breaking)
+        request = Request(targets, reason, on_phase, allowed, _names(expect_changes))
+        request.when_busy = when_busy or self.config.reload.when_busy
+        return self._desk.agenda.submit(request, wishes)
 
-    def rollback(
-        self, name: str, *, on_phase: Callable[[PhaseEvent], None] | None = None
-    ) -> Ticket:
-        """Go back to the version committed before, keeping what was written since.
-
-        Args:
-            name: The module's name.
-            on_phase: Is told as phases begin and end.
-
-        Raises:
-            UnknownModule: There is no such module.
-            UsageError: It has no version before.
-        """
-        probation = self._routes.slot(name).probation
-        if probation is not None and probation.returnable:
-            # Should the probation end meanwhile, these are reloads to the versions before.
-            targets = {
-                one.name: Target(digest=one.old.version.digest)
-                for one in probation.participants.values()
-            }
-            return self._submit(targets, "rollback", on_phase)
-        previous = self._journal.previous(name)
-        if previous is None:
-            raise UsageError(
-                "there is no version to go back to",
-                module=name,
-                found="one committed version",
-                serves=self._routes.current(name).label,
-                do="reload a version first",
-            )
-        return self._submit({name: Target(digest=previous.digest)}, "rollback", on_phase)
-
-    async def plan(self, what: What, *, allow_breaking: str | Iterable[str] = ()) -> Plan:
+    async def plan(
+        self,
+        what: What,
+        *,
+        allow_breaking: str | Iterable[str] = (),
+        expect_changes: str | Iterable[str] = (),
+        rehearse: bool = False,
+    ) -> Plan:
         """Say what a reload would do; nothing changes.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
+            rehearse: Try all of it, with every record and check, on a forked copy of this process:
+                the host stands still for the fork only, some milliseconds.
 
         Raises:
             UnknownModule: There is no such module.
+            UsageError: A rehearsal was asked for, and this system cannot copy a process.
         """
         targets = self._targets(what)
         tx = self._transaction(targets, "plan")
-        tx.allow_breaking = _names(allow_breaking)
-        return await self._coordinator.plan(tx)
+        tx.allow_breaking, tx.expect_changes = _names(allow_breaking), _names(expect_changes)
+        if not rehearse:
+            return await self._coordinator.plan(tx)
+        work = Rehearsal(self._coordinator).plan
+        request = Request(targets, "rehearsal", work=lambda: work(tx))
+        return cast("Plan", await self._scheduler.submit(request))
 
     async def history(self, limit: int = 20, module: str | None = None) -> tuple[ReloadReport, ...]:
         """Return the reports of the last reloads, newest first.
@@ -320,6 +310,8 @@ class Host(ExchangesState):
             DataDirBusy: Another host holds the data directory.
             ReplankError: A module cannot start; nothing serves then.
         """
+        if self.config.trust.require_signature:
+            check_keys(self.config.trust.keys)
         self._lock.acquire()
         try:
             self._journal.open()
@@ -327,13 +319,16 @@ class Host(ExchangesState):
                 self._port.open()
             for name, module in self.config.modules.items():
                 self._routes.add(self._slots.make(name, module))
+            await self._desk.load()
             if self._probe is not None:
                 await self._probe.start()
             await Startup(self._coordinator, self._keeper).run()
         except BaseException:
             await self._release()
             raise
+        self._telemetry.start({name: slot.gate for name, slot in self._routes.slots.items()})
         self._started_at = datetime.now(UTC).isoformat()
+        self._desk.start(self._journal.history(RECENT))
         self.bus.publish(HostStarted(pid=os.getpid(), modules=self.names()))
 
     async def stop(self, deadline_s: float | None = None) -> None:
@@ -344,19 +339,47 @@ class Host(ExchangesState):
                 `stop_timeout_s` by default. What is queued still is kept for the next start.
         """
         limit_s = self.config.stop_timeout_s if deadline_s is None else deadline_s
+        for watcher in self._watchers:
+            await watcher.stop()
+        await self._desk.stop()
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
+        self._telemetry.stop()
         self.bus.publish(HostStopped(pid=os.getpid()))
 
     async def _release(self) -> None:
         if self._probe is not None:
             await self._probe.close()
         await self._port.close()
+        await self._desk.close()
         await self._journal.close()
         self._lock.release()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _make_scheduler(self) -> ReloadScheduler:
+        return ReloadScheduler(
+            self._run,
+            self._routes.tied_to,
+            uses=self._routes.uses_of,
+            next_id=self._journal.next_id,
+        )
+
+    def _make_workshop(self) -> tuple[Probe | None, Workshop]:
+        tested = any(module.tests for module in self.config.modules.values())
+        probe = Probe() if self.config.reload.probe or tested else None
+        workshop = Workshop(
+            store=VersionStore(self.data_dir / "versions"),
+            loader=Loader(),
+            probe=probe,
+            watchdog=Watchdog(),
+            config=self.config.reload,
+            runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
+            next_generation=self._journal.next_generation,
+            trust=self.config.trust,
+        )
+        return probe, workshop
 
     def _targets(self, what: What) -> dict[str, Target]:
         if isinstance(what, str):
@@ -368,18 +391,10 @@ class Host(ExchangesState):
             self._routes.slot(name)
         return {name: Target(None if path is None else Path(path)) for name, path in named.items()}
 
-    def _submit(
-        self,
-        targets: Mapping[str, Target],
-        reason: str,
-        on_phase: Callable[[PhaseEvent], None] | None,
-        allow_breaking: frozenset[str] = frozenset(),
-    ) -> Ticket:
-        return self._scheduler.submit(Request(targets, reason, on_phase, allow_breaking))
-
     async def _run(self, request: Request) -> ReloadReport:
-        tx = self._transaction(request.targets, request.reason)
-        tx.allow_breaking = request.allow_breaking
+        tx = self._transaction(request.targets, request.reason, request.id)
+        tx.allow_breaking, tx.cause = request.allow_breaking, request.cause
+        tx.expect_changes = request.expect_changes
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)
@@ -387,13 +402,6 @@ class Host(ExchangesState):
             return await self._coordinator.run(tx)
         finally:
             unsubscribe()
-
-    def _way_back(self, targets: Mapping[str, Target]) -> WayBack | None:
-        """Return the probation whose old generations can serve again, looked up when it begins."""
-        probation = self._routes.slot(next(iter(targets))).probation
-        if probation is None or not probation.returnable:
-            return None
-        return probation if probation.participants.keys() == targets.keys() else None
 
     def _listen(
         self, tx_id: str, on_phase: Callable[[PhaseEvent], None] | None
@@ -408,17 +416,21 @@ class Host(ExchangesState):
             )
         )
 
-    def _transaction(self, targets: Mapping[str, Target], reason: str) -> Transaction:
+    def _transaction(
+        self, targets: Mapping[str, Target], reason: str, tx_id: str | None = None
+    ) -> Transaction:
         participants = {
             name: Participant(
                 slot=self._routes.slot(name),
                 source=target.source,
                 digest=target.digest,
+                expect=target.expect,
                 old=self._routes.current(name),
             )
             for name, target in targets.items()
         }
-        return Transaction(self._journal.next_id(), participants, reason, self.bus.publish)
+        tx_id = tx_id or self._journal.next_id()
+        return Transaction(tx_id, participants, reason, self.bus.publish)
 
 
 def _names(given: str | Iterable[str]) -> frozenset[str]:

@@ -125,6 +125,9 @@ def _read_class(owner: type[Module], name: str) -> Definition:
         and not key.startswith("_replank")
         and key not in _RESERVED
     }
+    for key in dir(owner):
+        if isinstance(inspect.getattr_static(owner, key), UsesMark):
+            hints.setdefault(key, Uses)  # the annotation is for type checkers only
     values = {key: getattr(owner, key) for key in hints if hasattr(owner, key)}
     members = [
         (key, getattr(owner, key), inspect.getattr_static(owner, key))

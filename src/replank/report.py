@@ -29,6 +29,8 @@ class Outcome(enum.StrEnum):
     COMMITTED = "committed"
     ROLLED_BACK = "rolled_back"
     REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+    """It never began: a newer request for its modules has taken its place."""
 
 
 class PhaseOutcome(enum.StrEnum):
@@ -67,6 +69,32 @@ class PhaseReport(_Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class ReplayDifference(_Record, frozen=True, kw_only=True):
+    """One place where a candidate answered otherwise than what serves."""
+
+    call: str
+    arguments: str
+    place: str
+    """Within the answer, as a path."""
+    before: str
+    after: str
+
+
+class ReplayReport(_Record, frozen=True, kw_only=True):
+    """What became of the recent queries that a candidate was asked."""
+
+    asked: int = 0
+    same: int = 0
+    differed: int = 0
+    expected: int = 0
+    """Answers that differ, of calls that were declared to change."""
+    noisy: int = 0
+    """Queries that the old version itself answered in two ways."""
+    not_asked: int = 0
+    """Queries for which there was no time."""
+    differences: tuple[ReplayDifference, ...] = ()
+
+
 class ModuleReport(_Record, frozen=True, kw_only=True):
     """What happened to one module in a reload; `*_to` is the candidate, committed or not."""
 
@@ -81,6 +109,13 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     schema_to: int = 0
     records_migrated: int = 0
     mode: str = "eager"
+    tests_passed: int = 0
+    """How many of the candidate's own tests passed before it was loaded."""
+    tests_skipped: int = 0
+    replay: ReplayReport | None = None
+    """Recent queries, asked again of both versions."""
+    signer: str | None = None
+    """Name of the key that signed the candidate; None when no signature is asked for."""
 
 
 class ErrorReport(_Record, frozen=True, kw_only=True):
@@ -116,6 +151,48 @@ class Certificate(_Record, frozen=True, kw_only=True):
     longest_call_before_s: float = 0.0
 
 
+class CallReport(_Record, frozen=True, kw_only=True):
+    """One call of a version on probation, beside the same call of the version before."""
+
+    module: str
+    call: str
+    calls_before: int = 0
+    """How many calls were looked at, not how many there were."""
+    calls_after: int = 0
+    errors_before: int = 0
+    errors_after: int = 0
+    median_before_s: float = 0.0
+    median_after_s: float = 0.0
+    tripped: str | None = None
+    """What is wrong with it, with numbers."""
+    slower: str | None = None
+    """How much slower it is, with numbers; it trips when that lasts."""
+    unjudged: str | None = None
+    """Why nothing can be said about it yet; None when there were calls enough."""
+
+
+class ProbationReport(_Record, frozen=True, kw_only=True):
+    """How a version does, or did, in the time after its commit."""
+
+    id: str
+    """The reload that committed it."""
+    modules: tuple[str, ...]
+    state: str
+    """ "watching", "paused", "passed", "promoted" (by hand), "tripped", "returned" (by hand) or
+    "ended" (by the next reload or a stop)."""
+    left_s: float = 0.0
+    tripped: str | None = None
+    """What made it go back, with numbers."""
+    checks_passed: int = 0
+    """How often a check was asked and passed."""
+    calls: tuple[CallReport, ...] = ()
+
+    @property
+    def unjudged(self) -> tuple[CallReport, ...]:
+        """The calls about which nothing can be said."""
+        return tuple(one for one in self.calls if one.unjudged is not None)
+
+
 class ReloadReport(_Record, frozen=True, kw_only=True):
     """The outcome of one reload of one or more modules."""
 
@@ -124,6 +201,8 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
     modules: tuple[ModuleReport, ...]
     phases: tuple[PhaseReport, ...] = ()
     reason: str = "call"
+    cause: str = ""
+    """What made it necessary, in words: for a rollback by a probation, what tripped."""
     started_at: str = ""
     pause_s: float = 0.0
     """Longest time that a call waited because of this reload."""
@@ -141,6 +220,10 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None
+    probation: ProbationReport | None = None
+    """How the time after the commit went; in the history, once that is over."""
+    superseded_by: str = ""
+    """Id of the reload that has taken the place of this one."""
 
     @property
     def committed(self) -> bool:
@@ -197,6 +280,43 @@ class ModulePlan(_Record, frozen=True, kw_only=True):
     """Whether the candidate is byte for byte what serves."""
 
 
+class BadRecord(_Record, frozen=True, kw_only=True):
+    """A record that the reload could not take over."""
+
+    module: str
+    key: str
+    field: str
+    """Where in the state: `accounts['ada'].cents`."""
+    message: str
+    step: str = ""
+    """The step that failed; "" when the value itself does not fit its new type."""
+    old: str = ""
+    """The old value."""
+    new: str = ""
+    """What was made of it, when that is what is wrong."""
+
+
+class RehearsalReport(_Record, frozen=True, kw_only=True):
+    """What a rehearsal on a forked copy of the real state has found."""
+
+    records: int = 0
+    """Those that were migrated and checked."""
+    bad: int = 0
+    """How many could not be."""
+    bad_records: tuple[BadRecord, ...] = ()
+    """The first of them."""
+    checks: tuple[str, ...] = ()
+    """The checks and invariants that passed."""
+    fork_s: float = 0.0
+    """How long the host stood still for the copy of the process: the only pause."""
+    window_s: float = 0.0
+    """What the window took without traffic."""
+    pause_s: float = 0.0
+    """What calls would wait, beside the drain."""
+    memory_bytes: int = 0
+    """What the reload adds to the process's memory."""
+
+
 class Plan(_Record, frozen=True, kw_only=True):
     """What a reload would do; nothing was changed to find out."""
 
@@ -205,6 +325,8 @@ class Plan(_Record, frozen=True, kw_only=True):
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    rehearsal: RehearsalReport | None = None
+    """What a forked copy of the host found; None when none was asked for."""
 
 
 def describe(error: BaseException, *, phase: str, module: str | None, serves: str) -> ErrorReport:

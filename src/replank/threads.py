@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import partial
 from time import sleep
 from typing import ParamSpec, TypeVar
@@ -21,6 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _EVERY_S = 0.001
+_BRISK_SWITCH_S = 0.0005
 _ASIDE_S = 0.00005
 """Long enough for a woken thread to take the lock; a twentieth of the loop's time."""
 
@@ -70,3 +73,27 @@ class _Aside:
 
     def end(self) -> None:
         self._next.cancel()
+
+
+_brisk_users = 0
+_usual_switch_s = 0.005
+
+
+@contextmanager
+def brisk_switching() -> Iterator[None]:
+    """Have a working thread hand the interpreter back ten times as often as usual.
+
+    Work such as a candidate's import would otherwise delay calls by up to 5 ms a turn.
+    Only ever entered on the event loop's thread, so that a plain counter does.
+    """
+    global _brisk_users, _usual_switch_s
+    if _brisk_users == 0:
+        _usual_switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(_BRISK_SWITCH_S, _usual_switch_s))
+    _brisk_users += 1
+    try:
+        yield
+    finally:
+        _brisk_users -= 1
+        if _brisk_users == 0:
+            sys.setswitchinterval(_usual_switch_s)

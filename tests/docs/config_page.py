@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from replank import config
+from replank import config, config_http, settings
+from replank.live_config import is_live
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "config.md"
@@ -16,7 +17,7 @@ PAGE = ROOT / "docs" / "reference" / "config.md"
 HEAD = """\
 # Configuration: `replank.toml`
 
-<!-- written by `python -m tests.docs.config_page` from config.py; do not edit by hand -->
+<!-- written by `python -m tests.docs.config_page` from config.py and settings.py; do not edit by hand -->
 
 ```toml
 [modules]
@@ -31,6 +32,15 @@ port = 8321
 ```
 
 Paths are relative to the file. An unknown key, a wrong type or a value out of range is refused with file, line, what was found and what was expected.
+
+A variable of the environment stands above the file: `REPLANK_HTTP_PORT=0` above `[http] port`, `REPLANK_DATA_DIR` above `data_dir`, `REPLANK_MODULES_LEDGER_SOURCE` above `source` of the module `ledger`.
+Lists are written as in TOML.
+A variable with a wrong value, or one that names no setting, is refused by its name.
+
+`replank config reload` has a running host read the file again; with `--watch` a save of it is enough.
+The file is checked first; when something is wrong, nothing changes.
+Keys marked *live* hold at once; of the others it says that they need a restart, as for modules that come or go.
+`replank config check` checks a file without a host.
 """
 
 
@@ -48,9 +58,10 @@ def sections() -> dict[str, type[msgspec.Struct]]:
 
 def descriptions() -> dict[tuple[str, str], str]:
     """Return the text under each field, by class and field."""
-    tree = ast.parse(Path(config.__file__).read_text("utf-8"))
+    files = [Path(str(one.__file__)) for one in (config, config_http, settings)]
+    trees = [ast.parse(file.read_text("utf-8")) for file in files]
     found = {}
-    for node in tree.body:
+    for node in (node for tree in trees for node in tree.body):
         if isinstance(node, ast.ClassDef):
             for one, after in zip(node.body, node.body[1:], strict=False):
                 if (
@@ -64,13 +75,15 @@ def descriptions() -> dict[tuple[str, str], str]:
     return found
 
 
-def rows(kind: type[msgspec.Struct]) -> Iterator[str]:
+def rows(section: str, kind: type[msgspec.Struct]) -> Iterator[str]:
     texts = descriptions()
     for field in msgspec.structs.fields(kind):
         text = texts.get((kind.__name__, field.name))
         if text is None:
             continue  # a section or the modules: they have tables of their own
-        yield f"| `{field.name}` | {default(field)} | {text} |"
+        key = f"{section}.{field.name}" if section else field.name
+        live = "live" if is_live(key) else "restart"
+        yield f"| `{field.name}` | {default(field)} | {live} | {text} |"
 
 
 def default(field: msgspec.structs.FieldInfo) -> str:
@@ -78,7 +91,8 @@ def default(field: msgspec.structs.FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "none"
-    value = msgspec.json.encode(field.default).decode()
+    made = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    value = msgspec.json.encode(made).decode()
     return f"`{value}`"
 
 
@@ -86,7 +100,7 @@ def page() -> str:
     parts = [HEAD]
     for section, kind in sections().items():
         title = f"## `[{section}]`" if section else "## Top level"
-        table = ["| key | default | means |", "|---|---|---|", *rows(kind)]
+        table = ["| key | default | changes | means |", "|---|---|---|---|", *rows(section, kind)]
         parts.append("\n".join([title, "", *table]) + "\n")
     return "\n".join(parts)
 

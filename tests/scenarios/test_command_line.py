@@ -61,6 +61,7 @@ class Folder:
             rest, log = process.communicate(timeout=50)
             assert process.returncode == 0, log
             assert rest == ""
+            self.log = log
             assert "Traceback" not in log
         finally:
             process.kill()
@@ -97,7 +98,59 @@ def test_a_host_is_run_reloaded_stopped_and_started_again_with_its_state(folder)
         assert folder.replank("call", "ledger", "deposit", "ada", "5").stdout == "10\n"
 
 
+def test_what_init_writes_runs_at_once_and_does_what_it_says(tmp_path):
+    folder = Folder(tmp_path)
+    assert folder.replank("init", "--force").returncode == 0
+    toml = tmp_path / "replank.toml"
+    text = (
+        toml.read_text()
+        .replace("port = 8321", "port = 0")
+        .replace('# log = "text"', 'log = "json"')
+    )
+    toml.write_text(text)
+    folder.source = tmp_path / "counter.py"
+    with folder.host() as started:
+        assert folder.replank("call", "counter", "increment").stdout == "1\n"
+        folder.edit("by: int = 1", "by: int = 10")
+        folder.edit('"1.0"', '"1.1"')
+        assert folder.replank("reload", "counter").returncode == 0
+        assert folder.replank("call", "counter", "increment").stdout == "11\n"
+        found = json.loads(folder.replank("events", "--type", "ReloadEnded", "--json").stdout)
+        assert found["events"][0]["report"]["outcome"] == "committed"
+        doctor = folder.replank("doctor", "--json")
+        assert doctor.returncode == 0, doctor.stdout
+        [host] = [one for one in json.loads(doctor.stdout)["findings"] if one["what"] == "host"]
+        assert f"pid {started['pid']} answers" in host["found"]
+        assert "counter" in folder.replank("top", "--once").stdout
+    assert folder.log.count('"type":"ReloadEnded"') == 1
+
+
 def test_a_host_is_stopped_by_a_command(folder):
     with folder.host() as started:
         assert folder.replank("stop", "--json").stdout == '{"stopping":true}\n'
     assert started["http"].startswith("http://127.0.0.1:")
+
+
+def test_a_host_that_watches_reloads_what_is_saved_and_says_so(folder):
+    process = subprocess.Popen(
+        folder.command("run", "--watch"),
+        cwd=folder.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while "save a file to reload it" not in process.stdout.readline():
+            assert process.poll() is None, process.stderr.read()
+        folder.edit("1.0", "2.0")
+        seen = []
+        while not any("committed" in line for line in seen):
+            seen.append(process.stderr.readline())
+            assert seen[-1], seen
+        assert any("changed: ledger.py; reloading ledger" in line for line in seen)
+        assert '"label":"2.0"' in folder.replank("status", "--json").stdout
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(50) == 0
+    finally:
+        process.kill()
+        process.communicate()

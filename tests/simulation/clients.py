@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from replank.errors import CallAborted, HostStopped, Overloaded, UsageError
+from replank.errors import CallAborted, HostStopped, Overloaded, StateSealed, UsageError
 from replank.testing.history import Kind, Operation, Reloaded, Sent
 from replank.testing.simulation import bury, virtual_clocks
 from tests.simulation import parts, rules
@@ -31,6 +31,8 @@ CALLS = (
     "improve",
 )
 ASYNC_PLACES = tuple(place for place in parts.PLACES if place not in parts.PLAIN)
+CLIMBS = 0.25
+"""Part of the calls, where modules are tied, that go through all of them."""
 GUARDED = frozenset({"on_start", "on_stop", "check rehearsal", "check pause"})
 """Places in the author's code that the watchdog guards: it may do anything."""
 
@@ -203,6 +205,8 @@ class Clients:
     def new_op(self, process: str) -> Op:
         call = self.rng.choice(CALLS if self.rng.random() < 0.3 else CALLS[:8])
         module = self.rng.choice(self.plan.names)
+        if self.plan.tied and self.rng.random() < CLIMBS:
+            call, module = "visit", self.plan.names[-1]  # from the top, over all of them
         op = Op(len(self.world.ops) + 1, process, module, call)
         if call in ("read", "write"):
             op.key = self.rng.choice(REGISTERS)
@@ -229,6 +233,8 @@ class Clients:
                 answer = await getattr(handle, op.call)(op, op.key, op.argument)
         except (Overloaded, HostStopped):
             op.end = "refused"
+        except StateSealed:
+            op.end = "sealed"  # it outlived its version: it ran, and its write is refused
         except CallAborted:
             op.end = "cancelled"  # by the drain policy of the module
         except asyncio.CancelledError:
@@ -243,7 +249,7 @@ class Clients:
         """Put a call into the history of its module."""
         kinds = {"read": Kind.READ, "write": Kind.WRITE, "add": Kind.ADD, "add_inline": Kind.ADD}
         history = self.world.history[op.module]
-        if op.end == "refused" or op.runs == 0:
+        if op.end in ("refused", "sealed") or op.runs == 0:
             return  # it must have had no effect: one that it had would be unexplained
         known = op.returned_at if op.end == "answered" and not op.outlived else None
         kind = kinds.get(op.call, Kind.READ)
@@ -324,6 +330,11 @@ class Clients:
             must(world.cancelled & ticket.modules, "a reload was cancelled by nobody")
             return
         self.outcomes.append(str(report.outcome))
+        if report.outcome == "superseded":
+            must(report.id not in world.transactions, f"{report.id} was superseded and runs")
+            newer = report.superseded_by
+            must(newer not in ("", report.id), f"{report.id} was superseded by nobody")
+            return
         tx = world.transactions[report.id]
         rules.check_report(world, tx, report)
         rules.check_drain(world, tx, report)

@@ -59,6 +59,8 @@ JOURNAL_PLACES = (
     "finish done",
     "state",
 )
+HOPS_AGAIN = 0.67
+"""How likely a chain goes down once more: three times in the middle."""
 KINDS = ("raise", "exit", "own cancel", "hang", "stubborn", "cancel", "crash")
 
 
@@ -134,12 +136,15 @@ class FakeModule(Module, version="1"):
         return total
 
     async def visit(self, op: Any) -> None:
-        """Look at this module, then at the one below, then again at this one through its handle."""
+        """Look at this module, then at the one below, then here again, as often as the seed gives.
+
+        A chain that goes down again and again meets, sooner or later, a gate that closes.
+        """
         await self.code.work(op)
         if self.down is not None:
             await self.down.visit(op)
-            await self.code.rest(op)
-            if self.code.chance() < 0.5:
+            while self.code.chance() < HOPS_AGAIN:
+                await self.code.rest(op)
                 await self.down.visit(op)
         await self.code.rest(op)
 

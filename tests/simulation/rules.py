@@ -82,7 +82,10 @@ def check_drain(world: Any, tx: Any, report: Any) -> None:
     if any(span[0] < ended and (span[1] > began or span[0] == span[1]) for span in others):
         return  # a chain may wait at the gates of another reload
     lingering = [
-        op for op in world.ops if op.call == "linger" and op.runs and op.invoked_at < ended
+        op
+        for op in world.ops
+        if op.call == "linger" and op.runs and op.invoked_at < ended
+        if op.returned_at is None or op.returned_at > began
     ]
     must(lingering, f"{tx.id} waited in vain for {report.error.found}")
 

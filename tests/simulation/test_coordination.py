@@ -12,6 +12,7 @@ from tests.simulation.planted import BUGS, planted
 from tests.simulation.world import simulated
 
 SLICE = 130
+PLANTED_SEEDS = 100
 COLLECT_EVERY = 25
 
 
@@ -55,6 +56,6 @@ def test_the_same_seed_gives_the_same_run(seed: int) -> None:
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found_by_a_seed(bug: str) -> None:
     with planted(bug):
-        seed = first_failure(range(600))
+        seed = first_failure(range(PLANTED_SEEDS))
     assert seed is not None
     run(seed)  # and the same run is clean without the bug

@@ -108,8 +108,8 @@ class SimHost(host.Host):
         self.world = world
         self.bus.subscribe(world.on_event)
 
-    def _transaction(self, targets: Any, reason: str) -> Any:
-        tx = super()._transaction(targets, reason)
+    def _transaction(self, targets: Any, reason: str, tx_id: str | None = None) -> Any:
+        tx = super()._transaction(targets, reason, tx_id)
         self.world.transactions[tx.id] = tx
         return tx
 
@@ -124,6 +124,7 @@ class Code:
         self.lane = lane
         self.module = SimpleNamespace(code=self)
         self.private_name = f"{version.name}@{number}"
+        self.exits: list[Any] = []
         self.chance = world.loop.random.random
         self.running = 0
         self.ticking = 0
@@ -418,6 +419,7 @@ _DEFINITIONS = parts.Definitions()
 _TIMEOUTS = ReloadConfig(
     max_pause_s=100.0,
     probation_s=0.0,
+    leak_check_s=0.0,  # it asks the real collector, which no seed decides
     **dict.fromkeys(
         (
             f"{name}_timeout_s"
@@ -459,6 +461,7 @@ def simulated() -> Iterator[None]:
         mock.patch.object(prepare, "read_definition", _read_definition),
         mock.patch.object(candidates, "make_transfer", parts.make_fake_transfer),
         mock.patch.object(candidates, "judge_contracts", _no_contracts, create=True),
+        mock.patch.object(candidates, "judge_calls", _no_contracts, create=True),
         mock.patch.object(coordinator, "CollectorGuard", contextlib.nullcontext),
         mock.patch.multiple(host, **_FAKES),
     ):

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from replank import config as config_module
-from replank.config import Config, HttpConfig, config_for_files, load_config, parse_config
+from replank.config import Config, HttpConfig, load_config, parse_config
 from replank.errors import ConfigError
+from replank.named_files import config_for_files
 
 
 def refused(text: str) -> ConfigError:

@@ -169,6 +169,12 @@ def test_an_interface_of_a_use_is_kept_and_a_bare_use_is_named_by_its_field():
     assert uses["bare"].module == "bare"
 
 
+def test_a_use_needs_no_annotation():
+    one = read("""class A(Module):\n    prices = uses("prices", ">=1")""")
+    (use,) = one.uses
+    assert (use.field, use.module, use.versions, use.interface) == ("prices", "prices", ">=1", None)
+
+
 def test_a_constructed_module_has_defaults_of_its_own():
     pymodule = load(LEDGER)
     ledger = read_definition(pymodule, "ledger")

@@ -10,26 +10,37 @@ it runs. Click it is, and not Typer, because Typer imports pydantic at every sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from replank.cli.begin import completion, doctor, init
+from replank.cli.config import config
 from replank.cli.diff import diff
+from replank.cli.events import events
 from replank.cli.migrations import migrations
 from replank.cli.options import (
     PATH,
     allow_option,
     call_arguments,
     client_of,
+    complete_modules,
+    follow,
     host_options,
     json_option,
+    name_argument,
     print_json,
+    rehearse_option,
     show,
     target_arguments,
 )
+from replank.cli.probation import abort, pause, probation, promote, resume
+from replank.cli.schedule import read_when, schedule, when_options
 from replank.cli.state import state
+from replank.cli.top import top
+from replank.cli.trust import digest, new_key, sign
 
 if TYPE_CHECKING:
     from replank.report import ReloadReport
@@ -55,6 +66,7 @@ def app() -> None:
 @click.option("--data-dir", type=PATH, help="Folder of journal, versions and snapshots.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
+@click.option("--watch", is_flag=True, help="Reload modules when their sources change.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
 @json_option
 def run(
@@ -63,6 +75,7 @@ def run(
     host: str | None,
     port: int | None,
     *,
+    watch: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -75,8 +88,8 @@ def run(
     with telling(as_json=as_json):
         from replank.cli.run import read_run_config, run_host
 
-        config = read_run_config(sources, data_dir=data_dir, host=host, port=port)
-        run_host(config, as_json=as_json, verbose=verbose)
+        config, file = read_run_config(sources, data_dir=data_dir, host=host, port=port)
+        run_host(config, file, as_json=as_json, verbose=verbose, watch=watch)
 
 
 @app.command()
@@ -94,65 +107,81 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @app.command()
 @target_arguments
 @allow_option
+@click.option(
+    "--expect",
+    "digests",
+    multiple=True,
+    metavar="[NAME=]DIGEST",
+    help="Reload only a source with exactly this digest.",
+)
+@when_options
 @host_options
 def reload(
     names: Sequence[str],
     sources: Sequence[Path],
     allowed: Sequence[str],
+    changes: Sequence[str],
+    digests: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Replace the code of modules, all of them or none."""
+    """Replace the code of modules, all of them or none; now, or later."""
     with client_of(data_dir, config, as_json=as_json) as client:
-        from replank.cli.arguments import parse_targets
+        from replank.cli.arguments import parse_digests, parse_targets
 
         what = parse_targets(names, sources)
+        expect = parse_digests(digests, what)
+        how, when = read_when(given)
+        if when:
+            if allowed or changes or expect:
+                text = "--allow-breaking, --expect-change and --expect are for a reload done now"
+                raise click.UsageError(text)
+            record = client.schedule(what, **how, **when)
+            if as_json:
+                print_json(record)
+            else:
+                show(record, "render_scheduled")
+            return
 
         def begin(on_line: Any) -> ReloadReport:
-            return client.reload(what, on_line=on_line, allow_breaking=allowed)
+            return client.reload(
+                what,
+                on_line=on_line,
+                allow_breaking=allowed,
+                expect_changes=changes,
+                expect=expect,
+                **how,
+            )
 
-        _follow(begin, names, as_json=as_json)
+        follow(begin, names, as_json=as_json)
 
 
 @app.command()
-@click.argument("name")
+@name_argument
 @host_options
 def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Go back to the version before, keeping what was written since."""
     with client_of(data_dir, config, as_json=as_json) as client:
-        _follow(lambda on_line: client.rollback(name, on_line=on_line), [name], as_json=as_json)
-
-
-def _follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
-    """Show a reload as it happens, then its report; end with its exit code."""
-    from replank.cli.outcome import OF_OUTCOME
-
-    if as_json:
-        report = begin(None)
-        print_json(report)
-    else:
-        from replank.cli.live import show_phases
-        from replank.cli.render import make_console
-
-        with show_phases(make_console(), " ".join(names)) as on_line:
-            report = begin(on_line)
-        show(report, "render_report")
-    raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
+        follow(lambda on_line: client.rollback(name, on_line=on_line), [name], as_json=as_json)
 
 
 @app.command()
 @target_arguments
 @allow_option
+@rehearse_option
 @host_options
 def plan(
     names: Sequence[str],
     sources: Sequence[Path],
     allowed: Sequence[str],
+    changes: Sequence[str],
     data_dir: Path | None,
     config: Path | None,
     *,
+    rehearse: bool,
     as_json: bool,
 ) -> None:
     """Say what a reload would do; nothing changes.
@@ -163,7 +192,8 @@ def plan(
         from replank.cli.arguments import parse_targets
         from replank.cli.outcome import Exit
 
-        found = client.plan(parse_targets(names, sources), allow_breaking=allowed)
+        what = parse_targets(names, sources)
+        found = client.plan(what, allow_breaking=allowed, expect_changes=changes, rehearse=rehearse)
         if as_json:
             print_json(found)
         else:
@@ -225,7 +255,7 @@ def send(
 
 @app.command()
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="How many.")
-@click.option("--module", help="Only reloads of this module.")
+@click.option("--module", help="Only reloads of this module.", shell_complete=complete_modules)
 @host_options
 def history(
     limit: int, module: str | None, data_dir: Path | None, config: Path | None, *, as_json: bool
@@ -261,9 +291,18 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
             click.echo("stopping")
 
 
+app.add_command(completion)
+app.add_command(config)
 app.add_command(diff)
+app.add_command(doctor)
+app.add_command(events)
+app.add_command(init)
 app.add_command(migrations)
+app.add_command(schedule)
 app.add_command(state)
+app.add_command(top)
+for command in (probation, promote, abort, pause, resume, digest, new_key, sign):
+    app.add_command(command)
 
 # -- the demo's commands: their options are read when they run, not at every start ----------------
 

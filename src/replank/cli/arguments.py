@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,4 +89,27 @@ def parse_targets(
     return targets if any(targets.values()) else list(targets)
 
 
-__all__ = ["parse_arguments", "parse_targets"]
+def parse_digests(words: Sequence[str], targets: Collection[str]) -> dict[str, str]:
+    """Return the digests that sources must have, by module.
+
+    Args:
+        words: `NAME=sha256:...` each, or one `sha256:...` alone for a single module.
+        targets: The modules.
+
+    Raises:
+        UsageError: A digest without a name is given for several modules.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, digest = word.rpartition("=")
+        if not name and len(targets) > 1:
+            raise UsageError(
+                "--expect does not say of which module",
+                found=word,
+                expected=" ".join(f"--expect {one}=sha256:..." for one in targets),
+            )
+        found[name or next(iter(targets))] = digest
+    return found
+
+
+__all__ = ["parse_arguments", "parse_digests", "parse_targets"]

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from replank.cli.render import ms, words
-from replank.instrumentation.events import PhaseEnded, PhaseStarted
+from replank.instrumentation.events import PhaseEnded, PhaseStarted, ReloadDeferred
 from replank.report import Phase
 
 if TYPE_CHECKING:
@@ -33,10 +33,14 @@ class PhaseTrack:
         self._running: Phase | None = None
         self._where = ""
         self._done: dict[Phase, PhaseEnded] = {}
+        self._waits = ""
 
     def note(self, event: Any) -> None:
         """Take in one event; others than those of phases are passed over."""
-        if isinstance(event, PhaseStarted):
+        if isinstance(event, ReloadDeferred):
+            self._waits = _waits(event)
+        elif isinstance(event, PhaseStarted):
+            self._waits = ""
             self._running, self._where = event.phase, event.where
         elif isinstance(event, PhaseEnded):
             self._running = None
@@ -45,6 +49,8 @@ class PhaseTrack:
     def __rich__(self) -> Text:
         """Draw one line: the title and the eight phases."""
         text = Text(f"{self._title}  ", style="bold")
+        if self._waits:
+            return text.append(self._waits, style="not bold yellow")
         for phase in Phase:
             ended = self._done.get(phase)
             if phase is self._running:
@@ -63,11 +69,17 @@ def line_of(event: Any) -> str | None:
     Args:
         event: What happened.
     """
+    if isinstance(event, ReloadDeferred):
+        return _waits(event)
     if not isinstance(event, PhaseEnded):
         return None
     detail = f"  {event.detail}" if event.detail else ""
     place = "while serving" if event.where == "window" else "calls wait"
     return f"{event.phase:<9} {words(event.outcome):<7} {ms(event.seconds):>8}  {place}{detail}"
+
+
+def _waits(event: ReloadDeferred) -> str:
+    return f"request {event.id} waits: {event.why}"
 
 
 @contextmanager
@@ -83,10 +95,13 @@ def show_phases(console: Console, title: str) -> Iterator[Callable[[Any], None]]
         with Live(track, console=console, refresh_per_second=_FRAMES_PER_S, transient=True):
             yield track.note
     else:
+        told = ""
 
         def show(event: Any) -> None:
+            nonlocal told
             line = line_of(event)
-            if line is not None:
+            if line is not None and line != told:  # that it still waits need not be said again
+                told = line
                 console.print(line, soft_wrap=True, markup=False)
 
         yield show

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from replank.control.client import Client
+    from replank.report import ReloadReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,21 +35,67 @@ def target_arguments(function: F) -> F:
     """Add `NAME...` and `--source`."""
     text = "Source other than the configured one; one for each NAME."
     source = click.option("--source", "sources", multiple=True, type=PATH, help=text)
-    names = click.argument("names", nargs=-1, required=True, metavar="NAME[=PATH]...")
+    names = click.argument(
+        "names", nargs=-1, required=True, metavar="NAME[=PATH]...", shell_complete=complete_modules
+    )
     return names(source(function))
 
 
 def allow_option(function: F) -> F:
-    """Add `--allow-breaking`."""
+    """Add `--allow-breaking` and `--expect-change`."""
     text = "Let this call change although other modules use it; * for all."
     option = click.option("--allow-breaking", "allowed", multiple=True, metavar="CALL", help=text)
-    return option(function)
+    text = "Let replayed answers of this query differ; * for all."
+    change = click.option("--expect-change", "changes", multiple=True, metavar="CALL", help=text)
+    return option(change(function))
+
+
+def rehearse_option(function: F) -> F:
+    """Add `--rehearse`."""
+    text = "Try all of it on a forked copy of the running host, with its real state."
+    return click.option("--rehearse", is_flag=True, help=text)(function)
 
 
 def call_arguments(function: F) -> F:
     """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
     words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
-    return click.argument("name")(click.argument("method")(words(function)))
+    return name_argument(click.argument("method")(words(function)))
+
+
+def name_argument(function: F) -> F:
+    """Add `NAME`, completed with the modules that there are."""
+    return click.argument("name", shell_complete=complete_modules)(function)
+
+
+def complete_modules(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the modules that begin so: those of the running host, or of the configuration.
+
+    Args:
+        context: What stands on the command line already.
+        incomplete: What has been typed of the name.
+    """
+    options = context.params
+    try:
+        names = _module_names(options.get("data_dir"), options.get("config"))
+    except Exception:  # whatever is wrong, a key press is no moment to say so
+        return []
+    given = options.get("names") or ()
+    return [name for name in names if name.startswith(incomplete) and name not in given]
+
+
+def _module_names(data_dir: Path | None, config: Path | None) -> list[str]:
+    from replank.control.client import Client
+    from replank.control.locate import HostNotFound, find_data_dir
+
+    try:
+        with Client.find(find_data_dir(data_dir, config), timeout_s=1.0) as client:
+            return [module.name for module in client.status().modules]
+    except HostNotFound:
+        from replank.config import CONFIG_FILE, load_config
+
+        return sorted(load_config(config or CONFIG_FILE).modules)
 
 
 @contextmanager
@@ -64,12 +111,30 @@ def client_of(data_dir: Path | None, config: Path | None, *, as_json: bool) -> I
             yield client
 
 
-def show(record: Any, render: str, *more: Any) -> None:
-    """Print a record for people, with the function of `render` or `render_state` that is named."""
-    from replank.cli import render as rendering
-    from replank.cli import render_state
+def follow(begin: Callable[[Any], ReloadReport], names: Sequence[str], *, as_json: bool) -> None:
+    """Show a reload as it happens, then its report; end with its exit code."""
+    from replank.cli.outcome import OF_OUTCOME
 
-    function = getattr(rendering, render, None) or getattr(render_state, render)
+    if as_json:
+        report = begin(None)
+        print_json(report)
+    else:
+        from replank.cli.live import show_phases
+        from replank.cli.render import make_console
+
+        with show_phases(make_console(), " ".join(names)) as on_line:
+            report = begin(on_line)
+        show(report, "render_report")
+    raise click.exceptions.Exit(OF_OUTCOME[report.outcome])
+
+
+def show(record: Any, render: str, *more: Any) -> None:
+    """Print a record for people, with the function of a `render` file that is named."""
+    from replank.cli import render as rendering
+    from replank.cli import render_plan, render_probation, render_schedule, render_state
+
+    files = (rendering, render_plan, render_probation, render_schedule, render_state)
+    function = next(getattr(one, render) for one in files if hasattr(one, render))
     # Soft wrap: a path or a command to paste must not be broken in two.
     rendering.make_console().print(function(record, *more), soft_wrap=True)
 
@@ -86,9 +151,13 @@ __all__ = [
     "allow_option",
     "call_arguments",
     "client_of",
+    "complete_modules",
+    "follow",
     "host_options",
     "json_option",
+    "name_argument",
     "print_json",
+    "rehearse_option",
     "show",
     "target_arguments",
 ]

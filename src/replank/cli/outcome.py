@@ -38,6 +38,7 @@ OF_OUTCOME: Final = {
     Outcome.COMMITTED: Exit.OK,
     Outcome.ROLLED_BACK: Exit.FAILED,
     Outcome.REJECTED: Exit.REJECTED,
+    Outcome.SUPERSEDED: Exit.REJECTED,
 }
 
 

@@ -11,7 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from replank.report import ErrorReport, ModulePlan, Outcome, Phase, PhaseReport, Plan, ReloadReport
+from replank.report import (
+    ErrorReport,
+    Outcome,
+    Phase,
+    PhaseReport,
+    ReloadReport,
+)
 
 if TYPE_CHECKING:
     from replank.control.locate import Contact
@@ -21,12 +27,21 @@ _STYLE: Final = {
     Outcome.COMMITTED: "bold green",
     Outcome.ROLLED_BACK: "bold yellow",
     Outcome.REJECTED: "bold red",
+    Outcome.SUPERSEDED: "bold",
 }
-_MARK: Final = {Outcome.COMMITTED: "✔", Outcome.ROLLED_BACK: "↩", Outcome.REJECTED: "✘"}
+_MARK: Final = {
+    Outcome.COMMITTED: "✔",
+    Outcome.ROLLED_BACK: "↩",
+    Outcome.REJECTED: "✘",
+    Outcome.SUPERSEDED: "»",
+}
 _DIGEST_CHARS: Final = 8
 _KIB: Final = 1024
 _MINUTE_S: Final = 60
 _MS_EXACT_BELOW: Final = 9.95
+_COUNT_EXACT_BELOW: Final = 1_000_000
+_GIGA_FROM: Final = 999.95
+_LINE: Final = 80
 _DAY_S: Final = 86_400
 
 
@@ -40,8 +55,8 @@ def render_report(report: ReloadReport) -> RenderableType:
     if report.phases:
         parts.append(Padding(_phase_table(report.phases), (0, 0, 0, 2)))
     if report.error is not None:
-        parts.append(_error_block(report.error))
-    parts.extend(_warnings(report.warnings))
+        parts.append(error_block(report.error))
+    parts.extend(warning_lines(report.warnings))
     return Group(*parts)
 
 
@@ -85,7 +100,12 @@ def _phase_table(phases: Iterable[PhaseReport]) -> Table:
     return table
 
 
-def _error_block(error: ErrorReport) -> Text:
+def error_block(error: ErrorReport) -> Text:
+    """Say why something did not commit, and what to do.
+
+    Args:
+        error: The error.
+    """
     where = f"{error.module}: " if error.module else ""
     text = Text(f"\n{where}{error.phase}: {error.message}", style="bold")
     if error.location:
@@ -113,51 +133,13 @@ def _append_facts(
             text.append(value, style=style)
 
 
-def _warnings(warnings: Iterable[str]) -> list[Text]:
-    return [Text(f"  warning: {warning}", style="yellow") for warning in warnings]
-
-
-def render_plan(plan: Plan) -> RenderableType:
-    """Show what a reload would do.
+def warning_lines(warnings: Iterable[str]) -> list[Text]:
+    """Return one line for each warning.
 
     Args:
-        plan: The plan.
+        warnings: What to tell.
     """
-    parts: list[RenderableType] = [_planned_module(module) for module in plan.modules]
-    if plan.accepted:
-        parts.append(Text("would be taken up; nothing was changed", style="green"))
-    else:
-        parts.append(Text("✘ would be rejected; nothing was changed", style="bold red"))
-    if plan.error is not None:
-        parts.append(_error_block(plan.error))
-    parts.extend(_warnings(plan.warnings))
-    return Group(*parts)
-
-
-def _planned_module(module: ModulePlan) -> RenderableType:
-    head = Text(f"{module.name} ", style="bold")
-    head.append(change_of(module.version_from, module.version_to))
-    if module.unchanged:
-        return head.append("  the source is byte for byte what serves", style="dim")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    table.add_row("schema", change_of(str(module.schema_from), str(module.schema_to)))
-    for label, lines in (
-        ("changes", module.schema_changes),
-        ("steps", module.steps),
-        ("contract", module.contract_changes),
-        ("copied", (", ".join(module.snapshotted),)),
-        ("handed over", (", ".join(module.carried),)),
-    ):
-        if any(lines):
-            table.add_row(label, "\n".join(lines))
-    size = f"{module.records:,} records, {size_of(module.state_bytes)}"
-    table.add_row("state", f"{size}, {module.mode}")
-    table.add_row("pause", f"about {ms(module.predicted_pause_s)}")
-    if not module.downgrade:
-        table.add_row("rollback", Text("after commit loses what was written since", style="yellow"))
-    return Group(head, Padding(table, (0, 0, 0, 2)))
+    return [Text(f"  warning: {warning}", style="yellow") for warning in warnings]
 
 
 def render_status(status: HostStatus, contact: Contact) -> RenderableType:
@@ -170,7 +152,7 @@ def render_status(status: HostStatus, contact: Contact) -> RenderableType:
     head = Text(f"host {status.pid}", style="bold")
     head.append(f", up {age(status.started_at)}", style="")
     head.append(f", {contact.http or 'no HTTP'}", style="")
-    head.append(f"\n{status.data_dir}", style="dim not bold")
+    head.append(f"\n{_end_of(status.data_dir)}", style="dim not bold")
     table = _table(
         "module",
         "version",
@@ -182,6 +164,11 @@ def render_status(status: HostStatus, contact: Contact) -> RenderableType:
         ">calls",
         ">queued",
     )
+    # Numbers stay whole and in one line; long names go on in the next.
+    for column in table.columns[2:]:
+        column.no_wrap = True
+    for column in table.columns[:2]:
+        column.overflow = "fold"
     for module in status.modules:
         table.add_row(
             module.name,
@@ -189,10 +176,10 @@ def render_status(status: HostStatus, contact: Contact) -> RenderableType:
             str(module.generation),
             str(module.schema),
             Text(module.gate, style="" if module.gate == "open" else "yellow"),
-            str(module.in_flight),
-            str(module.waiting),
-            f"{module.calls:,}",
-            str(module.messages_queued),
+            *map(
+                count_of,
+                (module.in_flight, module.waiting, module.calls, module.messages_queued),
+            ),
         )
     failed = [
         Text(f"{module.name}: {module.messages_failed} messages failed", style="yellow")
@@ -266,6 +253,23 @@ def ms(seconds: float) -> str:
     return f"{value:.1f} ms" if value < _MS_EXACT_BELOW else f"{value:.0f} ms"
 
 
+def count_of(count: int) -> str:
+    """Return a number for people in at most seven characters: "1,234", "123,456", "1.2 M".
+
+    Args:
+        count: The number.
+    """
+    if count < _COUNT_EXACT_BELOW:
+        return f"{count:,}"
+    millions = count / 1e6
+    return f"{millions:.1f} M" if millions < _GIGA_FROM else f"{millions / 1e3:.1f} G"
+
+
+def _end_of(path: str) -> str:
+    """Return as much of a path's end as fits a line; `--json` has all of it."""
+    return path if len(path) <= _LINE else "…" + path[1 - _LINE :]
+
+
 def size_of(count: int) -> str:
     """Return a size for people: "2.0 KiB".
 
@@ -335,14 +339,16 @@ def make_console(*, stderr: bool = False) -> Console:
 __all__ = [
     "age",
     "change_of",
+    "count_of",
+    "error_block",
     "make_console",
     "ms",
     "render_history",
-    "render_plan",
     "render_report",
     "render_status",
     "short",
     "size_of",
+    "warning_lines",
     "when",
     "words",
 ]

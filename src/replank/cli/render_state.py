@@ -9,10 +9,33 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from replank.cli.findings import Health
     from replank.cli.new_step import NewStep
     from replank.cli.paths import ShownPath
     from replank.state.exchange import ImportReport, StateReport
     from replank.verification.laws import LawReport
+
+
+def render_health(health: Health) -> RenderableType:
+    """Show what the doctor found.
+
+    Args:
+        health: All findings.
+    """
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    styles = {"well": ("✔", "green"), "warning": ("!", "yellow"), "fault": ("✘", "bold red")}
+    for one in health.findings:
+        mark, style = styles[one.grade]
+        text = Text(one.found)
+        if one.do:
+            text.append(f"\ndo: {one.do}", style="cyan")
+        table.add_row(Text(mark, style), one.what, text)
+    faults = sum(one.grade == "fault" for one in health.findings)
+    end = Text("all is well", "green") if health.well else Text(f"{faults} to mend", "bold red")
+    return Group(table, end)
 
 
 def render_draft(found: NewStep) -> RenderableType:

@@ -18,13 +18,15 @@ from rich.text import Text
 from replank.cli.outcome import Exit, print_json
 from replank.cli.render import make_console, short
 from replank.code.source import digest_of
-from replank.config import CONFIG_FILE, DATA_DIR, Config, config_for_files, load_config
+from replank.config import CONFIG_FILE, DATA_DIR, Config, load_config
 from replank.control.locate import Contact
 from replank.control.server import ControlServer
 from replank.errors import ConfigError, ReplankError
 from replank.host import Host
 from replank.instrumentation.log import log_event, log_to_stream, logger
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.live_config import ConfigFile
+from replank.named_files import config_for_files
 from replank.threads import in_thread
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -44,8 +46,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_run_config(
     sources: Sequence[Path], *, data_dir: Path | None, host: str | None, port: int | None
-) -> Config:
-    """Return the configuration that a command line means.
+) -> tuple[Config, ConfigFile | None]:
+    """Return the configuration that a command line means, and the file that it comes from.
 
     Args:
         sources: One TOML file, or module files; ./replank.toml when there is none.
@@ -69,6 +71,7 @@ def read_run_config(
             do="name module files (replank run ledger.py) or a configuration file",
         )
     config = load_config(tomls[0]) if tomls else config_for_files(named, data_dir=DATA_DIR)
+    file = ConfigFile(tomls[0], config) if tomls else None
     changes: dict[str, Any] = {}
     http = config.http
     if host is not None:
@@ -77,39 +80,60 @@ def read_run_config(
         http = msgspec.structs.replace(http, port=port)
     if data_dir is not None:
         changes["data_dir"] = str(data_dir.resolve())
-    return msgspec.structs.replace(config, http=http, **changes)
+    return msgspec.structs.replace(config, http=http, **changes), file
 
 
-def run_host(config: Config, *, as_json: bool, verbose: bool) -> None:
+def run_host(
+    config: Config,
+    file: ConfigFile | None = None,
+    *,
+    as_json: bool,
+    verbose: bool,
+    watch: bool = False,
+) -> None:
     """Run until a signal or a client ends it; blocks.
 
     Args:
         config: What to run.
+        file: Where it comes from, so that it can be read again.
         as_json: Print one JSON object when the host serves, nothing else.
         verbose: Log every phase.
+        watch: Reload modules when their sources change, also when the file does not say so.
 
     Raises:
         ReplankError: The host cannot start.
     """
     # Its warnings on bad requests are noise to an operator; our own answers say what was wrong.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    handler = log_to_stream(level=logging.DEBUG if verbose else logging.INFO)
+    handler = log_to_stream(
+        level=logging.DEBUG if verbose else logging.INFO,
+        as_json=config.telemetry.log == "json",
+    )
+    if watch:
+        watching = msgspec.structs.replace(config.watch, enabled=True)
+        config = msgspec.structs.replace(config, watch=watching)
     try:
-        asyncio.run(_serve(config, as_json=as_json))
+        asyncio.run(_serve(config, file, as_json=as_json))
     finally:
         logger.removeHandler(handler)
 
 
-async def _serve(config: Config, *, as_json: bool) -> None:
+async def _serve(config: Config, file: ConfigFile | None, *, as_json: bool) -> None:
     console = make_console()
     stopping = asyncio.Event()
     host = Host(config=config)
+    host.config_file = file
     # From before the start: a signal while modules load must not leave anything half open.
     with _signals(stopping), contextlib.ExitStack() as listening:
         listening.callback(host.subscribe(log_event))
         async with host, ControlServer(host, host.config, on_stop=stopping.set) as server:
             assert server.contact is not None
-            await _announce(console, host.status(), server.contact, as_json=as_json)
+            watching = host.config.watch.enabled
+            if watching:
+                await host.watch()
+            await _announce(
+                console, host.status(), server.contact, as_json=as_json, watching=watching
+            )
             await stopping.wait()
             if not as_json:
                 console.print("stopping: calls in flight and queued messages are finished …")
@@ -141,7 +165,7 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
 
 
 async def _announce(
-    console: Console, status: HostStatus, contact: Contact, *, as_json: bool
+    console: Console, status: HostStatus, contact: Contact, *, as_json: bool, watching: bool
 ) -> None:
     differing = await in_thread(find_differing, status.modules)
     if as_json:
@@ -156,12 +180,14 @@ async def _announce(
             )
         )
         return
-    for line in _welcome(status, contact, differing):
+    for line in _welcome(status, contact, differing, watching=watching):
         console.print(line, soft_wrap=True)
     console.file.flush()
 
 
-def _welcome(status: HostStatus, contact: Contact, differing: dict[str, str]) -> Iterable[Text]:
+def _welcome(
+    status: HostStatus, contact: Contact, differing: dict[str, str], *, watching: bool
+) -> Iterable[Text]:
     yield Text.assemble(
         ("replank", "bold"), f" {contact.version} serves, pid {status.pid}, {status.data_dir}"
     )
@@ -172,13 +198,14 @@ def _welcome(status: HostStatus, contact: Contact, differing: dict[str, str]) ->
             f" {module.label}  schema {module.schema}  {short(module.digest)}  ",
             (module.source, "dim"),
         )
-    for name, reason in differing.items():
+    for name, reason in () if watching else differing.items():
         yield Text.assemble(
             (f"  {name}: {reason}", "yellow"), "\n    do: ", (f"replank reload {name}", "cyan")
         )
     if contact.http is not None:
         yield Text(f"  POST {contact.http}/modules/NAME/METHOD  (JSON arguments)")
-    yield Text("  stop with Ctrl-C; reload with `replank reload NAME`", style="dim")
+    how = "save a file to reload it" if watching else "reload with `replank reload NAME`"
+    yield Text(f"  stop with Ctrl-C; {how}", style="dim")
 
 
 def find_differing(modules: Iterable[ModuleStatus]) -> dict[str, str]:

@@ -118,7 +118,7 @@ def generic_entry(
     async def call_sync(*args: Any, **kwargs: Any) -> Any:
         if not lane.open:
             return await lane.detour(name, args, kwargs)
-        if (chain := chain_var.get()) is not None:
+        if (chain := chain_var.get()) is not None and chain.first is not None:
             chain.touch(lane)
         lane.calls += 1
         result = bound(*args, **kwargs)
@@ -235,7 +235,8 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
         counted: list[ast.stmt] = [*prelude, guarded]
     else:
         count = [
-            "if (__replank_c := __replank_chain__()) is not None:",
+            "__replank_c = __replank_chain__()",
+            "if __replank_c is not None and __replank_c.first is not None:",
             f"    __replank_c.touch({_LANE})",
             f"{_LANE}.calls += 1",
         ]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 import types
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replank.code.entries import collect_entries, generic_entry
 from replank.code.loader import LoadedCode
 from replank.code.store import Version
+from replank.code.undeclared import Undeclared
 from replank.definition import CallKind, Definition
 from replank.module import Runtime
 from replank.state.names import Namespace
 from replank.state.sealing import Seal, sealed_values
 from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
+from replank.traffic.observing import Observer
 from replank.traffic.streams import stream_entry
+from replank.verification.effects import Effects
 
 _MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
 """What a module's source names when it may reach another module."""
@@ -44,8 +48,14 @@ class Generation:
     lane: Lane
     methods: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """Every bound method or function that the runtime may call, by name."""
+    observer: Observer | None = None
+    """What was seen of its calls, in windows and on probation."""
     started: bool = False
     started_at: str = ""
+    undeclared: Undeclared | None = None
+    """What it held besides its state when it began to serve."""
+    effects: Effects | None = None
+    """What it did outside itself when it was loaded and started."""
     seal: Seal | None = None
 
     @property
@@ -56,7 +66,7 @@ class Generation:
     @property
     def own(self) -> Namespace:
         """The names that are this generation's own."""
-        return Namespace(self.code.private_name)
+        return Namespace(self.code.private_name, self.code.helpers)
 
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""
@@ -87,7 +97,29 @@ class Generation:
         self.lane.methods = {}
         self.methods = {}
         self.target = None
+        self.undeclared = None
         self.code.unload()
+        # What is told of it afterwards needs its names and numbers, and nothing that holds code.
+        self.definition = replace(
+            self.definition,
+            owner=None,
+            hints={},
+            defaults={},
+            calls={},
+            uses=(),
+            migrations=(),
+            functions={},
+        )
+
+    def witness(self) -> weakref.ref[Any] | None:
+        """Return a reference to what lives as long as anything of its code does.
+
+        Every function of the code holds its globals, and those hold the class or the functions.
+        """
+        if self.definition.owner is not None:
+            return weakref.ref(self.definition.owner)
+        functions = [call.function for call in self.definition.calls.values()]
+        return weakref.ref(functions[0]) if functions else None
 
 
 def make_generation(
@@ -149,3 +181,22 @@ def _entry(
         return generic_entry(lane, name, methods[name], is_async=kind is CallKind.ASYNC)
     entry = counted[name]
     return entry if definition.owner is None else types.MethodType(entry, target)
+
+
+def undeclared_data(generation: Generation) -> list[str]:
+    """Return a warning for each piece of data that a reload would leave behind.
+
+    Args:
+        generation: The one that serves.
+    """
+    if generation.undeclared is None:
+        return []
+    one = generation.definition
+    in_class = one.owner is not None
+    where = "self.{0}" if in_class else "{0}"
+    how = "annotate it (`{0}: int = 0`)" if in_class else "name it in STATE"
+    return [
+        f"{one.name}: {where.format(name)} is no declared state and stays behind with version "
+        f"{one.label}; {how.format(name)} to keep it"
+        for name in generation.undeclared.changed()
+    ]

@@ -16,13 +16,11 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
 import itertools
-import linecache
 import marshal
 import sys
-import typing
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -30,12 +28,15 @@ from typing import Any, Final
 
 import msgspec
 
+from replank.code.caches import forget_caches, is_below
 from replank.code.entries import ENTRY_NAMES, add_entries
+from replank.code.helpers import is_helper
 from replank.code.namespace import own_builtins
 from replank.code.store import Version
 from replank.code.trace import explain
 from replank.errors import InternalError, ReplankError, StoreError
 from replank.syntax import parse_module
+from replank.verification.effects import Effects
 
 _CODE_MAGIC: Final = importlib.util.MAGIC_NUMBER.hex()
 
@@ -75,6 +76,11 @@ class LoadedCode:
         self.version = version
         self._tree = tree
 
+    @property
+    def helpers(self) -> frozenset[str]:
+        """Private names of the helpers beside it."""
+        return frozenset(self._tree.helpers.values())
+
     def compiled(self) -> bytes:
         """Return the code of every file compiled so far, for `Loader.load(code=...)` elsewhere."""
         files = {path: marshal.dumps(code) for path, code in self._tree.code.items()}
@@ -107,6 +113,7 @@ class LoadedCode:
     def unload(self) -> None:
         """Forget the generation everywhere; what still refers to it keeps working, import aside."""
         _forget(self._tree)
+        self.module = ModuleType(self.private_name)
 
 
 class Loader:
@@ -120,6 +127,7 @@ class Loader:
         *,
         runtime_names: Mapping[str, Any] | None = None,
         code: bytes | None = None,
+        effects: Effects | None = None,
     ) -> LoadedCode:
         """Load and execute a version beside all that are loaded already.
 
@@ -131,6 +139,7 @@ class Loader:
             runtime_names: Values that the version's code finds as if they were builtins.
             code: What the probe compiled (`ProbeResult.code`); used when it fits, else compiled
                 here.
+            effects: Notes what the import changes outside the version.
 
         Returns:
             The executed module. Nothing is left behind when this raises.
@@ -145,7 +154,10 @@ class Loader:
         # A dot would make it a sub-module of something else.
         private_name = _free_name(f"{name.replace('.', '_')}@{generation}")
         names = {**ENTRY_NAMES, **(runtime_names or {})}
-        tree = _Tree(version, private_name, names, _unpack(version, code))
+        effects = effects or Effects()
+        exits = effects.own(private_name)
+        helpers = _lend_helpers(version)
+        tree = _Tree(version, private_name, names, _unpack(version, code), helpers, exits)
         _finder.install()
         if _finder.trees.setdefault(private_name, tree) is not tree:
             raise InternalError(
@@ -153,7 +165,8 @@ class Loader:
             )
         failure: ReplankError | None = None
         try:
-            module = importlib.import_module(private_name)
+            with effects.step(private_name, exact=False):
+                module = importlib.import_module(private_name)
         except BaseException as error:
             # Whatever a candidate raises is its author's business and must not reach the host:
             # `sys.exit` at import would otherwise end the thread or the whole process.
@@ -183,13 +196,18 @@ class _Tree:
         private_name: str,
         runtime_names: Mapping[str, Any],
         marshalled: dict[str, bytes],
+        helpers: Mapping[str, str],
+        exits: list[Callable[..., object]],
     ) -> None:
+        self.helpers = helpers
         self.version = version
         self.private_name = private_name
         self.code: dict[str, CodeType] = {}
-        self.builtins = own_builtins(version.entry, private_name, runtime_names)
+        self.builtins = own_builtins(version.entry, private_name, runtime_names, helpers, exits)
         self._files = frozenset(version.files)
         self._marshalled = marshalled
+        self.users = 0
+        """Of a helper: how many generations have it."""
 
     def spec(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
         """Find one of the version's own modules."""
@@ -220,9 +238,40 @@ class _Tree:
             code = marshal.loads(marshalled)  # noqa: S302 - our own probe wrote it a moment ago
         else:
             is_entry = relative == self.version.entry_file
-            code = compile_source(path.read_bytes(), path, functions=is_entry)
+            source = path.read_bytes()
+            if is_helper(self.private_name):  # it is no module: nothing in it is a call
+                code = compile(source, str(path), "exec", dont_inherit=True)
+            else:
+                code = compile_source(source, path, functions=is_entry)
         self.code[relative] = code
         return code
+
+
+def _lend_helpers(version: Version) -> dict[str, str]:
+    """Make the helpers of a version known, each once for its content; say what each is called."""
+    found = version.helpers()
+    names = {helper.name: helper.private_name for helper, _ in found}
+    for helper, own in found:
+        with _lending:
+            tree = _finder.trees.get(helper.private_name)
+            if tree is None:
+                tree = _Tree(own, helper.private_name, {}, {}, names, exits=[])
+                _finder.trees[helper.private_name] = tree
+            tree.users += 1
+    return names
+
+
+def _return_helpers(tree: _Tree) -> None:
+    """Forget the helpers that no generation uses any more."""
+    if is_helper(tree.private_name):
+        return
+    for private_name in tree.helpers.values():
+        with _lending:
+            helper = _finder.trees[private_name]
+            helper.users -= 1
+            unused = not helper.users
+        if unused:
+            _forget(helper)
 
 
 def compile_source(source: bytes, path: Path, *, functions: bool) -> CodeType:
@@ -295,6 +344,7 @@ class _PrivateFinder(MetaPathFinder):
 
 _finder: Final = _PrivateFinder()
 """One for the process, as `sys.meta_path` and `sys.modules` are."""
+_lending: Final = threading.Lock()
 
 
 def _explain(error: BaseException, tree: _Tree, name: str) -> ReplankError:
@@ -328,29 +378,11 @@ def _unpack(version: Version, code: bytes | None) -> dict[str, bytes]:
 def _forget(tree: _Tree) -> None:
     """Remove a generation from every cache of the interpreter that would keep it alive."""
     name, root = tree.private_name, str(tree.version.root)
-    _finder.trees.pop(name, None)
-    for key in [key for key in list(sys.modules) if _is_below(key, name)]:
+    if _finder.trees.pop(name, None) is not None:
+        _return_helpers(tree)
+    for key in [key for key in list(sys.modules) if is_below(key, name)]:
         sys.modules.pop(key, None)
-    for path in [path for path in list(linecache.cache) if path.startswith(root)]:
-        linecache.cache.pop(path, None)
-    for path in [path for path in list(sys.path_importer_cache) if path.startswith(root)]:
-        sys.path_importer_cache.pop(path, None)
-    _forget_inspected(name, root)
-    # `Optional[Account]` and the like are kept in least-recently-used caches inside typing.
-    for clear in getattr(typing, "_cleanups", ()):
-        clear()
-
-
-def _forget_inspected(name: str, root: str) -> None:
-    for table_name in ("modulesbyfile", "_filesbymodname"):
-        table: dict[str, str] = getattr(inspect, table_name, {})
-        for key, value in list(table.items()):
-            if key.startswith(root) or value.startswith(root) or _is_below(key, name):
-                table.pop(key, None)
-
-
-def _is_below(fullname: str, private_name: str) -> bool:
-    return fullname == private_name or fullname.startswith(f"{private_name}.")
+    forget_caches(name, root)
 
 
 __all__ = ["CompiledVersion", "LoadedCode", "Loader", "compile_source"]

@@ -2,8 +2,9 @@
 
 Everything that turns a *name* into a module has to be told: the import statement and
 `__import__` by the builtins; `importlib`, `importlib.resources`, `importlib.util`, `pkgutil` and
-`logging` by a facade that the version's code is given in place of the real module. Nothing outside
-the version's code sees a facade, and the real modules are not touched.
+`logging` by a facade that the version's code is given in place of the real module. `atexit` has one
+that notes what is registered. Nothing outside the version's code sees a facade, and the real
+modules are not touched.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import builtins
 import functools
 import importlib
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
@@ -28,15 +30,23 @@ _RESOURCE_FUNCTIONS: Final = (
 )
 
 
-def own_builtins(entry: str, private_name: str, runtime_names: Mapping[str, Any]) -> dict[str, Any]:
+def own_builtins(
+    entry: str,
+    private_name: str,
+    runtime_names: Mapping[str, Any],
+    helpers: Mapping[str, str] = types.MappingProxyType({}),
+    exits: list[Callable[..., object]] | None = None,
+) -> dict[str, Any]:
     """Build the builtins dict of one generation.
 
     Args:
         entry: The name under which the source imports itself.
         private_name: What that name means for this generation.
         runtime_names: Further names, as if they were builtins.
+        helpers: What the names of its helpers mean.
+        exits: Where to note what its code registers with `atexit`, which keeps no list.
     """
-    names = OwnNames(entry, private_name)
+    names = OwnNames(entry, private_name, helpers, exits)
     return {**vars(builtins), **runtime_names, "__import__": names.import_}
 
 
@@ -46,17 +56,26 @@ class OwnNames:
     Args:
         entry: The name under which the source imports itself.
         private_name: What that name means for this generation.
+        helpers: What the names of its helpers mean.
+        exits: Where to note what its code registers with `atexit`.
     """
 
-    def __init__(self, entry: str, private_name: str) -> None:
-        self._entry = entry
+    def __init__(
+        self,
+        entry: str,
+        private_name: str,
+        helpers: Mapping[str, str] = types.MappingProxyType({}),
+        exits: list[Callable[..., object]] | None = None,
+    ) -> None:
+        self.exits: list[Callable[..., object]] = [] if exits is None else exits
+        self._means = {**helpers, entry: private_name}
         self._private = private_name
         self._facades: dict[str, ModuleType] = {}
 
     def private(self, name: str) -> str:
         """Return the private form of a dotted name of our own, any other name as it is."""
         root, dot, rest = name.partition(".")
-        return f"{self._private}{dot}{rest}" if root == self._entry else name
+        return f"{self._means[root]}{dot}{rest}" if root in self._means else name
 
     def public(self, name: str) -> str:
         """Return a name as the author knows it: the generation's number left out."""
@@ -146,6 +165,22 @@ def _logging(names: OwnNames, real: ModuleType) -> dict[str, Any]:
     return {"getLogger": get_logger}
 
 
+def _atexit(names: OwnNames, real: ModuleType) -> dict[str, Any]:
+    """Note what is registered: the real module tells nobody what it will run."""
+
+    @functools.wraps(real.register)
+    def register(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        names.exits.append(function)
+        return real.register(function, *args, **kwargs)
+
+    @functools.wraps(real.unregister)
+    def unregister(function: Callable[..., Any]) -> Any:
+        names.exits[:] = [one for one in names.exits if one != function]
+        return real.unregister(function)
+
+    return {"register": register, "unregister": unregister}
+
+
 def _anchored(*functions: str) -> Callable[[OwnNames, ModuleType], dict[str, Any]]:
     def make(names: OwnNames, real: ModuleType) -> dict[str, Any]:
         # Names that this Python version does not have are left out.
@@ -155,6 +190,7 @@ def _anchored(*functions: str) -> Callable[[OwnNames, ModuleType], dict[str, Any
 
 
 _FACADES: Final[dict[str, Callable[[OwnNames, ModuleType], dict[str, Any]]]] = {
+    "atexit": _atexit,
     "importlib": _importlib,
     "importlib.resources": _anchored(*_RESOURCE_FUNCTIONS),
     "importlib.util": _anchored("find_spec"),

@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from replank.code.probe_verdict import decode_report, judge
+from replank.code.probe_verdict import decode_report, judge, judge_tests
 from replank.code.probe_wire import (
     LENGTH_BYTES,
     Cancel,
@@ -28,6 +28,8 @@ from replank.code.probe_wire import (
     Preload,
     ProbeLimits,
     Ready,
+    TestCounts,
+    TestRun,
     ToHost,
     ToServer,
     frame,
@@ -127,6 +129,25 @@ class Probe:
             output=answer.output,
         )
 
+    async def run_tests(
+        self, version: Version, name: str, tests: TestRun, *, limits: ProbeLimits
+    ) -> TestCounts:
+        """Run a candidate's own tests in a child of its own.
+
+        Args:
+            version: The stored candidate.
+            name: The module's name in the host.
+            tests: Which tests.
+            limits: What they may use.
+
+        Raises:
+            CheckError: A test failed, none was found, they did not end, or pytest is missing.
+            InternalError: The probe itself does not work.
+        """
+        async with self._places:
+            answer = await self._ask(version, name, limits, tests)
+        return judge_tests(answer, version, name, tests, limits)
+
     async def close(self) -> None:
         """End the server and every examination under way; may be called twice."""
         self._closed = True
@@ -135,11 +156,13 @@ class Probe:
         if server is not None:
             await server.stop()
 
-    async def _ask(self, version: Version, name: str, limits: ProbeLimits) -> Examined:
+    async def _ask(
+        self, version: Version, name: str, limits: ProbeLimits, tests: TestRun | None = None
+    ) -> Examined:
         """Have a candidate examined; a server that dies meanwhile is replaced once."""
         server = await self._running_server()
         try:
-            answer = await server.examine(version, name, limits)
+            answer = await server.examine(version, name, limits, tests)
         except _ServerGoneError:
             pass
         else:
@@ -149,7 +172,7 @@ class Probe:
         # A server of its own: should this candidate kill servers, it kills no other's examination.
         server = await _Server.start()
         try:
-            return await server.examine(version, name, limits)
+            return await server.examine(version, name, limits, tests)
         except _ServerGoneError:
             raise SourceError(
                 "the candidate ends the process that examines it",
@@ -224,7 +247,9 @@ class _Server:
             raise
         return server
 
-    async def examine(self, version: Version, name: str, limits: ProbeLimits) -> Examined:
+    async def examine(
+        self, version: Version, name: str, limits: ProbeLimits, tests: TestRun | None
+    ) -> Examined:
         """Send a candidate and wait for what became of it.
 
         Raises:
@@ -235,7 +260,7 @@ class _Server:
         self._last_id += 1
         number = self._last_id
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self.send(_request(number, version, name, limits))
+        self.send(_request(number, version, name, limits, tests))
         try:
             async with asyncio.timeout(limits.seconds + _ANSWER_GRACE_S):
                 answered: Examined = await waiting
@@ -335,7 +360,9 @@ def _spawn() -> tuple[subprocess.Popen[bytes], IO[bytes], socket.socket]:
     return process, noise, ours
 
 
-def _request(number: int, version: Version, name: str, limits: ProbeLimits) -> Examine:
+def _request(
+    number: int, version: Version, name: str, limits: ProbeLimits, tests: TestRun | None
+) -> Examine:
     return Examine(
         id=number,
         name=name,
@@ -349,7 +376,8 @@ def _request(number: int, version: Version, name: str, limits: ProbeLimits) -> E
         sys_path=tuple(sys.path),
         argv=tuple(sys.argv),
         limits=limits,
+        tests=tests,
     )
 
 
-__all__ = ["Probe", "ProbeLimits", "ProbeResult"]
+__all__ = ["Probe", "ProbeLimits", "ProbeResult", "TestCounts", "TestRun"]

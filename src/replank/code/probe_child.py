@@ -65,7 +65,10 @@ class _Child:
             # The last words are those that explain an end.
             del kept[: -self.request.limits.output_bytes or None]
         elif what == "fault":
-            del kept[_FAULT_BYTES_MAX:]
+            if self.request.tests is None:
+                del kept[_FAULT_BYTES_MAX:]
+            else:  # the name of the test that runs, and where it stands, come last
+                del kept[:-_FAULT_BYTES_MAX]
         elif len(kept) > FRAME_BYTES_MAX:
             kept.clear()
             self.kill()

@@ -27,6 +27,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from replank.code.loader import LoadedCode, Loader
+from replank.code.probe_tests import run_tests
 from replank.code.probe_wire import BROKEN_MARK, BROKEN_STATUS, ChildReport, ErrorFacts, Examine
 from replank.code.trace import explain
 from replank.definition import Definition, describe_definition
@@ -56,7 +57,10 @@ def examine_and_exit(request: Examine, report_fd: int, output_fd: int, fault_fd:
     leave = os._exit
     try:
         _settle(request, output_fd, fault_fd)
-        report = _examine(request)
+        if request.tests is not None:
+            report = run_tests(request, request.tests, fault_fd)
+        else:
+            report = _examine(request)
         if os.getpid() == born:
             # A candidate that forked at import has a copy of us; only the first one reports.
             _lift_memory_limit()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from replank import errors
+from replank.code.probe_tests import TEST_MARK
 from replank.code.probe_wire import (
     BROKEN_MARK,
     BROKEN_STATUS,
@@ -15,10 +18,12 @@ from replank.code.probe_wire import (
     ErrorFacts,
     Examined,
     ProbeLimits,
+    TestCounts,
+    TestRun,
 )
 from replank.code.store import Version
 from replank.code.trace import fault_traceback, location_in_fault
-from replank.errors import InternalError, ModuleError, SourceError
+from replank.errors import CheckError, InternalError, ModuleError, SourceError
 
 _OUTPUT_CHARS_SHOWN: Final = 2_000
 
@@ -33,6 +38,58 @@ def decode_report(report: bytes) -> ChildReport:
         return msgspec.msgpack.decode(report, type=ChildReport)
     except msgspec.MsgspecError as error:
         raise InternalError("the probe's report cannot be read", found=str(error)) from error
+
+
+def judge_tests(
+    answer: Examined, version: Version, name: str, tests: TestRun, limits: ProbeLimits
+) -> TestCounts:
+    """Return how good tests went; raise what is wrong with bad ones.
+
+    Args:
+        answer: How the child ended.
+        version: The candidate.
+        name: The module's name in the host.
+        tests: Which tests were run.
+        limits: What they were allowed.
+
+    Raises:
+        CheckError: What the author has to do.
+        InternalError: The child failed through no fault of the candidate.
+    """
+    if answer.status == 0 and answer.report and not answer.timed_out:
+        report = decode_report(answer.report)
+        if report.error is not None:
+            raise _with_trace(_raised_again(report.error), report.error.traceback, answer)
+        return report.tests or TestCounts()
+    if answer.status == BROKEN_STATUS and BROKEN_MARK in answer.fault:
+        raise InternalError("the probe itself failed", module=name, found=answer.fault.strip())
+    begun = re.findall(rf"^{TEST_MARK}(.*)$", answer.fault, re.MULTILINE)
+    which = f"its test {begun[-1]}" if begun else f"what its tests in {tests.path} import"
+    location = _place_in_tests(answer.fault, tests) or location_in_fault(answer.fault, version)
+    if answer.timed_out:
+        said = f"{which} did not end: all tests together have {limits.seconds:g} s"
+        found = f"still running at {location}" if location else "still running"
+    else:
+        said = f"{which} ended the process: {_ending(answer.status)}"
+        found = _ending(answer.status)
+    error = CheckError(
+        said,
+        module=name,
+        found=found,
+        expected=f"tests that end within {limits.seconds:g} s",
+        do="mend the candidate or its test, or raise reload.tests_timeout_s",
+        location=location,
+    )
+    raise _with_trace(error, fault_traceback(answer.fault, version), answer)
+
+
+def _place_in_tests(fault: str, tests: TestRun) -> str | None:
+    """Return the innermost line of the tests in what `faulthandler` wrote."""
+    path = Path(tests.path)
+    for file, line in re.findall(r'File "([^"]+)", line (\d+) in ', fault):
+        if Path(file) == path or path in Path(file).parents:
+            return f"{Path(file).name}:{line}"
+    return None
 
 
 def judge(answer: Examined, version: Version, name: str, limits: ProbeLimits) -> ChildReport:
@@ -107,4 +164,4 @@ def _with_trace(error: ModuleError, trace: str, answer: Examined) -> ModuleError
     return error
 
 
-__all__ = ["decode_report", "judge"]
+__all__ = ["decode_report", "judge", "judge_tests"]

@@ -46,6 +46,36 @@ class ErrorFacts(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str = ""
 
 
+class TestRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate's own tests.
+
+    Args:
+        path: File or folder of tests.
+        source: The module's configured source: its place says by which names tests import it.
+    """
+
+    __test__ = False  # pytest would take it for a class of tests
+
+    path: str
+    source: str
+
+
+class TestCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How a candidate's tests went.
+
+    Args:
+        passed: How many.
+        skipped: How many were left out by their author.
+        seconds: How long they took.
+    """
+
+    __test__ = False
+
+    passed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
 class Examine(msgspec.Struct, frozen=True, kw_only=True, tag="examine"):
     """Load a version in a child of its own and say what it is."""
 
@@ -61,6 +91,8 @@ class Examine(msgspec.Struct, frozen=True, kw_only=True, tag="examine"):
     sys_path: tuple[str, ...]
     argv: tuple[str, ...]
     limits: ProbeLimits
+    tests: TestRun | None = None
+    """Run these instead of reading what the version offers."""
 
     @property
     def version(self) -> Version:
@@ -125,6 +157,7 @@ class ChildReport(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     code: bytes | None = None
     imported: tuple[str, ...] = ()
+    tests: TestCounts | None = None
 
 
 ToServer = Examine | Preload | Cancel
@@ -185,6 +218,8 @@ __all__ = [
     "Preload",
     "ProbeLimits",
     "Ready",
+    "TestCounts",
+    "TestRun",
     "ToHost",
     "ToServer",
     "frame",

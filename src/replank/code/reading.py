@@ -66,7 +66,7 @@ def reading_version(version: Version, name: str) -> Iterator[ReadModule]:
     loaded = Loader().load(version, name, next(_numbers))
     try:
         definition = read_definition(loaded.module, name)
-        yield ReadModule(definition, Namespace(loaded.private_name), version)
+        yield ReadModule(definition, Namespace(loaded.private_name, loaded.helpers), version)
     finally:
         loaded.unload()
 

@@ -13,10 +13,11 @@ import os
 import stat
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from replank.code.helpers import read_helpers
 from replank.errors import SourceError
 
 SOURCE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -38,12 +39,15 @@ class SourceTree:
     Args:
         entry: Name under which the source imports itself, for example "ledger".
         is_package: Whether the source is a folder with `__init__.py`.
-        files: Content by relative posix path; the path starts with the entry's own name.
+        files: Content by relative posix path; the path starts with the entry's own name, or with
+            the folder of helpers.
+        helpers: Where the helpers lie, by name.
     """
 
     entry: str
     is_package: bool
     files: Mapping[str, bytes]
+    helpers: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -82,7 +86,7 @@ def read_source(source: Path) -> SourceTree:
         source: A file `name.py` or a folder with `__init__.py`.
 
     Returns:
-        The bytes of every file that belongs to the source.
+        The bytes of every file that belongs to the source, helpers beside it included.
 
     Raises:
         SourceError: The path is missing, unreadable, empty, too large, no Python source, or it
@@ -95,15 +99,34 @@ def read_source(source: Path) -> SourceTree:
         if attempt:
             waiter.wait(READ_PAUSE_S)
         files = _read_unmixed(source, is_package=is_package)
-        if files is not None:
-            _refuse_empty(source, files, is_package=is_package)
-            return SourceTree(entry, is_package, files)
+        if files is None:
+            continue
+        _refuse_empty(source, files, is_package=is_package)
+        beside = read_helpers(source, entry, files, _read_helper)
+        if beside is not None:
+            return SourceTree(entry, is_package, {**files, **beside[0]}, beside[1])
     raise SourceError(
         f"{source} keeps changing while it is read",
         expected=f"a source that holds still for one of {READ_ATTEMPTS_MAX} readings",
         do="reload again when the copy or the build has ended",
         location=source.name,
     )
+
+
+def marks_of(source: Path) -> object:
+    """Return sizes and times of a source's files; equal ones mean that nothing was written.
+
+    Args:
+        source: A file `name.py` or a folder with `__init__.py`.
+
+    Raises:
+        SourceError: The path is missing, unreadable, or no Python source.
+    """
+    _, is_package = _identify(source)
+    try:
+        return _marks(source, is_package=is_package)
+    except OSError as error:
+        raise _unreadable(source, error) from error
 
 
 def list_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -203,6 +226,10 @@ def _read_unmixed(source: Path, *, is_package: bool) -> dict[str, bytes] | None:
     return None
 
 
+def _read_helper(path: Path) -> dict[str, bytes] | None:
+    return _read_unmixed(path, is_package=path.is_dir())
+
+
 def _marks(source: Path, *, is_package: bool) -> dict[str, tuple[Path, int, int, int]]:
     paths = list_files(source) if is_package else [(source.name, source)]
     marks: dict[str, tuple[Path, int, int, int]] = {}
@@ -242,5 +269,6 @@ __all__ = [
     "digest_files",
     "digest_of",
     "list_files",
+    "marks_of",
     "read_source",
 ]

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from replank.code.helpers import FOLDER, Helper, helpers_of
 from replank.code.source import SourceTree, digest_files, digest_of, list_files, read_source
 from replank.errors import StoreError
 
@@ -49,9 +50,31 @@ class Version:
 
     def author_path(self, relative: str) -> Path:
         """Return where the author keeps the file with this path below `root`."""
+        if relative.startswith(f"{FOLDER}/"):
+            return self.source.parent / relative.removeprefix(f"{FOLDER}/")
         if not self.is_package:
             return self.source
         return self.source / relative.removeprefix(f"{self.entry}/")
+
+    def helpers(self) -> list[tuple[Helper, Version]]:
+        """Return the helpers stored with it, each as a version of its own; reads them."""
+        found = helpers_of(
+            self.files, lambda relative: (self.root / relative).read_bytes(), digest_files
+        )
+        return [
+            (
+                one,
+                Version(
+                    one.private_name,
+                    self.root / FOLDER,
+                    one.name,
+                    one.is_package,
+                    self.source.parent / (one.name if one.is_package else f"{one.name}.py"),
+                    one.files,
+                ),
+            )
+            for one in found
+        ]
 
 
 class VersionStore:
@@ -106,7 +129,7 @@ class VersionStore:
         with _disk_errors(root):
             try:
                 # The temporary and damaged siblings lie beside the root, never inside it.
-                (entry,) = list(root.iterdir())
+                (entry,) = [one for one in root.iterdir() if one.name != FOLDER]
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 raise StoreError(
                     f"version {digest} is not in the store",

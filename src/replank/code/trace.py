@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
+from replank.code.helpers import FOLDER, without_private_names
 from replank.code.store import Version
 from replank.errors import ModuleError, SourceError
 
@@ -133,7 +134,8 @@ def fault_traceback(text: str, version: Version) -> str:
     frames = []
     for match in _FAULT_FRAME.finditer(text):
         if _relative(match["file"], version) is not None:
-            path = version.author_path(match["file"].removeprefix(f"{version.root}/"))
+            file = _here(match["file"], version)
+            path = version.author_path(file.removeprefix(f"{version.root}/"))
             line = linecache.getline(match["file"], int(match["line"])).strip()
             frames.append(
                 f'  File "{path}", line {match["line"]}, in {match["where"]}\n    {line}\n'
@@ -177,7 +179,7 @@ def _own_frames(error: BaseException, version: Version) -> list[traceback.FrameS
         if _relative(frame.filename, version) is None:
             continue
         own = traceback.FrameSummary(
-            frame.filename,
+            _here(frame.filename, version),
             frame.lineno,
             frame.name,
             line=frame.line,
@@ -201,12 +203,22 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _relative(filename: str, version: Version) -> str | None:
     """Return a file's path below the store as the author knows it, or None for foreign files."""
-    root = f"{version.root}/"
+    filename, root = _here(filename, version), f"{version.root}/"
     if not filename.startswith(root):
         return None
+    if filename.startswith(f"{root}{FOLDER}/"):
+        return filename.removeprefix(f"{root}{FOLDER}/")
     if not version.is_package:
         return version.source.name
     return f"{version.source.name}/{filename.removeprefix(root).partition('/')[2]}"
+
+
+def _here(filename: str, version: Version) -> str:
+    """Return a file's path in this version: a helper may run from another one with its content."""
+    _, found, relative = filename.partition(f"/{FOLDER}/")
+    if found and f"{FOLDER}/{relative}" in version.files:
+        return str(version.root / FOLDER / relative)
+    return filename
 
 
 def _message(error: BaseException) -> str:
@@ -220,7 +232,7 @@ def _message(error: BaseException) -> str:
 
 
 def _public(text: str, version: Version, private_name: str) -> str:
-    text = re.sub(rf"{re.escape(private_name)}\b", version.entry, text)
+    text = without_private_names(re.sub(rf"{re.escape(private_name)}\b", version.entry, text))
     return text.replace(f"{version.root}/{version.entry}/", f"{version.source}/")
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 from replank.control import wire
-from replank.control.arguments import CallReader, ReaderCache
+from replank.control.arguments import Arguments, ReaderCache
 from replank.control.guard import Guard, Refused
 from replank.control.http import (
     NDJSON,
@@ -61,17 +62,18 @@ class CallsApp:
             self._guard.admit(scope["headers"], control=False)
             reader = self._readers.reader(module, name)
             body = await read_body(scope["headers"], receive, self._max_body_bytes)
-            # The reader again: another generation may serve since the body began to arrive.
-            reader = self._readers.reader(module, name)
-            args, kwargs = reader.read(body)
             scope[TASK_KEY] = asyncio.current_task()
+            # The reader again: another generation may serve since the body began to arrive, and
+            # yet another when a call that has to wait enters.
+            read = partial(self._read, module, name, body)
             if message:
-                await self._host.send(module, name, args, kwargs)
+                await self._host.send(module, name, *read())
                 await answer(send, 202, _ACCEPTED)
             elif reader.call.kind is CallKind.STREAM:
-                await self._stream(module, reader, args, kwargs, send)
+                await self._host.opened(module)
+                await self._stream(module, name, *read(), send)
             else:
-                result = await self._host.call(module, name, args, kwargs)
+                result = await self._host.call_with(module, name, read)
                 await self._answer(send, module, name, result)
         except Refused as refused:
             await answer_refusal(send, refused)
@@ -84,6 +86,9 @@ class CallsApp:
             if not isinstance(error, Exception) and not _from_module(error):
                 raise
             await self._fail(send, module, error)
+
+    def _read(self, module: str, name: str, body: bytes) -> Arguments:
+        return self._readers.reader(module, name).read(body)
 
     async def _answer(self, send: Send, module: str, name: str, result: Any) -> None:
         try:
@@ -99,7 +104,7 @@ class CallsApp:
     async def _stream(
         self,
         module: str,
-        reader: CallReader,
+        name: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         send: Send,
@@ -108,7 +113,7 @@ class CallsApp:
 
         A stream that goes on in another version says so in a line of its own, `Resumed`.
         """
-        stream = getattr(self._host[module], reader.call.name)(*args, **kwargs)
+        stream = getattr(self._host[module], name)(*args, **kwargs)
         started, told = False, 0
         try:
             async for item in stream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,16 +14,19 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from replank.control import wire
+from replank.control.connection import UnixConnection, feed_items, is_stream, raise_for_status
 from replank.control.locate import Contact, HostNotFound, read_contact
+from replank.control.probation_client import AsksProbation
+from replank.control.schedule_client import AsksSchedule, What, modules_of
 from replank.control.wire import CallFailed
-from replank.errors import InternalError, ReplankError, UsageError
+from replank.errors import UsageError
 from replank.instrumentation.status import HostStatus
 from replank.report import Plan, ReloadReport
+from replank.scheduling.entries import Priority
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.format import Snapshot, SnapshotReader
 
 T = TypeVar("T")
-What = str | Iterable[str] | Mapping[str, str | os.PathLike[str] | None]
 OnLine = Callable[[Any], None]
 
 TIMEOUT_S: Final = 30.0
@@ -32,7 +34,7 @@ RELOAD_TIMEOUT_S: Final = 600.0
 """Longer than all deadlines of a reload together: its end is the host's to decide."""
 
 
-class Client:
+class Client(AsksProbation, AsksSchedule):
     """Ask a host, over its Unix socket.
 
     Args:
@@ -43,7 +45,7 @@ class Client:
     def __init__(self, contact: Contact, *, timeout_s: float = TIMEOUT_S) -> None:
         self.contact = contact
         self._timeout_s = timeout_s
-        self._connection = _UnixConnection(contact.socket, timeout_s)
+        self._connection = UnixConnection(contact.socket, timeout_s)
         self._greeted = False
 
     @classmethod
@@ -95,14 +97,50 @@ class Client:
         query = urlencode({"limit": limit, **({"module": module} if module else {})})
         return self._get(f"/control/history?{query}", tuple[ReloadReport, ...])
 
-    def plan(self, what: What, *, allow_breaking: Iterable[str] = ()) -> Plan:
+    def events(
+        self,
+        *,
+        follow: bool = True,
+        last: int | None = None,
+        types: Iterable[str] = (),
+        last_event_id: str | None = None,
+    ) -> Iterator[tuple[str | None, wire.FeedItem]]:
+        """Yield what happens in the host, each with its id, until the feed or the host ends.
+
+        Args:
+            follow: Whether to wait for more when all that is kept has been read.
+            last: Begin with so many of those that are kept; all of them when not following.
+            types: Only events of these classes.
+            last_event_id: Go on after this one instead.
+        """
+        query = {"follow": int(follow), **({} if last is None else {"last": last})}
+        path = f"/control/events?{urlencode({**query, 'types': ','.join(types)})}"
+        more = {"Last-Event-ID": last_event_id} if last_event_id else None
+        with self._request("GET", path, None, headers=more) as response:
+            yield from feed_items(response)
+
+    def plan(
+        self,
+        what: What,
+        *,
+        allow_breaking: Iterable[str] = (),
+        expect_changes: Iterable[str] = (),
+        rehearse: bool = False,
+    ) -> Plan:
         """Return what a reload would do.
 
         Args:
             what: As for `reload`.
             allow_breaking: As for `reload`.
+            expect_changes: As for `reload`.
+            rehearse: Whether a forked copy of the host tries it on the real state.
         """
-        body = wire.PlanRequest(modules=_modules(what), allow_breaking=list(allow_breaking))
+        body = wire.PlanRequest(
+            modules=modules_of(what),
+            allow_breaking=list(allow_breaking),
+            expect_changes=list(expect_changes),
+            rehearse=rehearse,
+        )
         return self._post("/control/plan", body, Plan)
 
     def reload(
@@ -112,6 +150,11 @@ class Client:
         reason: str = "cli",
         on_line: OnLine | None = None,
         allow_breaking: Iterable[str] = (),
+        expect_changes: Iterable[str] = (),
+        expect: Mapping[str, str] | None = None,
+        priority: Priority = "normal",
+        quiet_wait_s: float | None = None,
+        retries: int | None = None,
     ) -> ReloadReport:
         """Reload modules, all or none, and return the report.
 
@@ -120,15 +163,25 @@ class Client:
             reason: Who or what asks.
             on_line: Called with each event as it happens.
             allow_breaking: Calls that may change although other modules use them.
+            expect_changes: Queries whose replayed answers may change.
+            expect: By module, the digest that its source must have.
+            priority: "low", "normal", "high" or "critical".
+            quiet_wait_s: Seconds to wait for quiet traffic at most.
+            retries: How often to try again when busy calls or the disk stopped it.
 
         Raises:
             ReplankError: The reload was not taken up. A reload that fails returns a report.
         """
         body = wire.ReloadRequest(
-            modules=_modules(what),
+            modules=modules_of(what),
             reason=reason,
             stream=True,
             allow_breaking=list(allow_breaking),
+            expect_changes=list(expect_changes),
+            expect=dict(expect or {}),
+            priority=priority,
+            quiet_wait_s=quiet_wait_s,
+            retries=retries,
         )
         return self._follow("/control/reload", body, on_line)
 
@@ -159,7 +212,7 @@ class Client:
         """
         path = f"/modules/{quote(module, safe='')}/{quote(method, safe='')}"
         with self._request("POST", path, arguments or {}, module) as response:
-            if _is_stream(response):
+            if is_stream(response):
                 return [msgspec.json.decode(line) for line in response]
             return msgspec.json.decode(response.read())
 
@@ -271,9 +324,10 @@ class Client:
         body: Any,
         module: str | None = None,
         timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         self._greet(path)
-        headers = {"Host": "localhost"}
+        headers = {"Host": "localhost", **(headers or {})}
         data = None
         if body is not None:
             data = msgspec.json.encode(body)
@@ -282,7 +336,7 @@ class Client:
             self._connection.wait_s(timeout_s or self._timeout_s)
             self._connection.request(method, path, data, headers)
             response = self._connection.getresponse()
-            _raise_for_status(response, module)
+            raise_for_status(response, module)
             yield response
         except TimeoutError:
             self.close()
@@ -314,56 +368,6 @@ class Client:
                 expected=f"protocol {wire.PROTOCOL}",
                 do="use the `replank` command of the host's own installation",
             )
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-    def wait_s(self, timeout_s: float) -> None:
-        """Set how long to wait for an answer, in seconds."""
-        self.timeout = timeout_s
-        if self.sock is not None:
-            self.sock.settimeout(timeout_s)
-
-
-def _raise_for_status(response: http.client.HTTPResponse, module: str | None) -> None:
-    if response.status >= http.client.MULTIPLE_CHOICES:  # nothing here redirects
-        raise _refusal(response, module)
-
-
-def _refusal(response: http.client.HTTPResponse, module: str | None) -> ReplankError:
-    body = response.read()
-    try:
-        return wire.error_of(msgspec.json.decode(body, type=wire.Facts), module)
-    except msgspec.DecodeError:
-        return InternalError(
-            f"the host answered {response.status}", found=body[:200].decode(errors="replace")
-        )
-
-
-def _is_stream(response: http.client.HTTPResponse) -> bool:
-    return response.headers.get_content_type() == "application/x-ndjson"
-
-
-def _modules(what: What) -> list[str] | dict[str, str | None]:
-    if isinstance(what, str):
-        return [what]
-    if isinstance(what, Mapping):
-        return {
-            name: None if source is None else os.path.abspath(source)  # noqa: PTH100 - keeps links
-            for name, source in what.items()
-        }
-    return list(what)
 
 
 __all__ = ["RELOAD_TIMEOUT_S", "TIMEOUT_S", "CallFailed", "Client"]

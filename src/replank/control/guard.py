@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,8 @@ from replank.errors import StorageError
 
 TOKEN_FILE: Final = "token"  # noqa: S105 - the name of a file
 _LOOKED_AT: Final = frozenset({b"host", b"origin", b"authorization", b"sec-fetch-site"})
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]@/]+))(?::\d{1,5})?")
+_SEEN_MAX: Final = 1_024
 _TOKEN_BYTES: Final = 32
 _TOKEN_MIN_CHARS: Final = 16
 
@@ -100,15 +103,11 @@ class TcpGuard:
     def _knows(self, host: bytes) -> bool:
         if host in self._seen:
             return True
-        name = host.decode("latin-1").lower()
-        if name.startswith("["):
-            name = name[1:].partition("]")[0]
-        elif name.count(":") == 1:
-            name = name.partition(":")[0]
-        if name not in self._names:
+        found = _HOST.fullmatch(host.decode("latin-1").lower())
+        if found is None or (found[1] or found[2]) not in self._names:
             return False
-        # Known names only, each with 65,536 ports at most: a stranger cannot make this grow.
-        self._seen.add(host)
+        if len(self._seen) < _SEEN_MAX:  # a stranger has many ways to spell a name and a port
+            self._seen.add(host)
         return True
 
     def _check_token(self, header: bytes | None) -> None:

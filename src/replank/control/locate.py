@@ -110,7 +110,7 @@ def find_data_dir(
 
     Returns:
         The first of: `data_dir`; the one named in `config`; the one named in ./replank.toml;
-        ./.replank.
+        `REPLANK_DATA_DIR` of the environment, which stands above what a file says; ./.replank.
 
     Raises:
         ConfigError: The configuration file is wrong.
@@ -121,7 +121,7 @@ def find_data_dir(
         return Path(load_config(config).data_dir)
     if Path(CONFIG_FILE).is_file():
         return Path(load_config(CONFIG_FILE).data_dir)
-    return Path(DATA_DIR)
+    return Path(os.environ.get("REPLANK_DATA_DIR", DATA_DIR))
 
 
 __all__ = [

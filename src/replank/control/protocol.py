@@ -9,6 +9,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from replank.control.patience import refuse
 from replank.traffic.gate import Gate
 from replank.traffic.messages import Inbox
 
@@ -21,12 +22,36 @@ else:
         from uvicorn.protocols.http.h11_impl import H11Protocol as Base
 
 _SYSTEM: Final = str(sys.platform)  # a plain string: all branches are type-checked
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Bytes of one request's line and headers."""
+_END: Final = b"\r\n\r\n"
+_HEAD_END: Final = HEAD_BYTES_MAX + len(_END)
+_TOO_LONG: Final = f"the head of the request is longer than {HEAD_BYTES_MAX} bytes"
 TASK_KEY: Final = "replank.task"
 """Where the application leaves the task that runs a call, in the request's scope."""
 
 
 class TcpProtocol(Base):
-    """Take a call out of the queue when its client has gone."""
+    """Bound a request's head, and take a call out of the queue when its client has gone."""
+
+    _head_bytes = 0
+    """Of a head that has not ended yet."""
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse a head without end: the parser itself would keep all of it."""
+        if len(data) > HEAD_BYTES_MAX and not self._in_request() and _END not in data[:_HEAD_END]:
+            refuse(self, 431, _TOO_LONG)
+            return
+        super().data_received(data)
+        if self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope):
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                refuse(self, 431, _TOO_LONG)
+        elif self._head_bytes:
+            self._head_bytes = 0
+
+    def _in_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what the client can no longer receive."""
@@ -95,4 +120,11 @@ def may_be_withdrawn(task: asyncio.Task[Any]) -> bool:
     return False
 
 
-__all__ = ["TASK_KEY", "SocketProtocol", "TcpProtocol", "may_be_withdrawn", "peer_uid"]
+__all__ = [
+    "HEAD_BYTES_MAX",
+    "TASK_KEY",
+    "SocketProtocol",
+    "TcpProtocol",
+    "may_be_withdrawn",
+    "peer_uid",
+]

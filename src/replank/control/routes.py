@@ -15,9 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from replank.control import state_routes, wire
+from replank.control import schedule_routes, state_routes, wire
+from replank.control.feed import EventFeed
 from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
+from replank.control.openapi import make_document
+from replank.control.operations import HISTORY_LIMIT_MAX, OPERATIONS, PREFIX, Operation
 from replank.errors import ReplankError
 from replank.instrumentation.events import PhaseEvent
 from replank.instrumentation.log import logger
@@ -27,8 +30,6 @@ OnPhase = Callable[[PhaseEvent], None]
 Begin = Callable[[OnPhase | None], Awaitable[Any]]
 Answer = Callable[[Request], Awaitable[Response]]
 
-PREFIX: Final = "/control/"
-HISTORY_LIMIT_MAX: Final = 1_000
 _REFUSED: Final = {400: "bad request", 404: "there is nothing here", 405: "not with this method"}
 
 
@@ -41,6 +42,7 @@ class ControlRoutes:
         max_body_bytes: The longest body that is taken.
         max_events: Events kept for a slow reader of one reload.
         on_stop: Called when a client asks the host to stop; None refuses that.
+        feed: The events, one for all doors.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class ControlRoutes:
         max_body_bytes: int,
         max_events: int,
         on_stop: Callable[[], None] | None,
+        feed: EventFeed,
     ) -> None:
+        self._feed = feed
         self._host = host
         self._guard = guard
         self._max_body_bytes = max_body_bytes
@@ -59,23 +63,13 @@ class ControlRoutes:
         self._on_stop = on_stop
         self._following: set[asyncio.Task[Any]] = set()
         self.app = Starlette(
-            routes=[
-                self._route("version", "GET", self._version),
-                self._route("status", "GET", self._status),
-                self._route("history", "GET", self._history),
-                self._route("plan", "POST", self._plan),
-                self._route("reload", "POST", self._reload),
-                self._route("rollback", "POST", self._rollback),
-                self._route("stop", "POST", self._stop),
-                self._route("state", "GET", self._describe_state),
-                self._route("state/export", "POST", self._export_state),
-                self._route("state/sample", "POST", self._sample_state),
-                self._route("state/import", "POST", self._import_state),
-            ],
+            routes=[self._route(one) for one in OPERATIONS],
             exception_handlers={404: self._no_route, 405: self._no_route},
         )
 
-    def _route(self, name: str, method: str, answer: Answer) -> Route:
+    def _route(self, one: Operation) -> Route:
+        answer: Answer = getattr(self, f"_{one.handler}")
+
         async def guarded(request: Request) -> Response:
             try:
                 return await answer(request)
@@ -86,7 +80,7 @@ class ControlRoutes:
             except Exception as error:
                 return self._failed(error)
 
-        return Route(PREFIX + name, guarded, methods=[method])
+        return Route(PREFIX + one.path, guarded, methods=[one.method])
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, once its sender has been admitted."""
@@ -103,6 +97,9 @@ class ControlRoutes:
     async def _version(self, _request: Request) -> Response:
         return _json(wire.Hello(protocol=wire.PROTOCOL, version=own_version(), pid=os.getpid()))
 
+    async def _openapi(self, _request: Request) -> Response:
+        return _json(make_document(own_version()))
+
     async def _status(self, _request: Request) -> Response:
         return _json(self._host.status())
 
@@ -114,10 +111,20 @@ class ControlRoutes:
         module = request.query_params.get("module") or None
         return _json(await self._host.history(limit, module))
 
+    async def _events(self, request: Request) -> Response:
+        return self._feed.answer(request.query_params, request.headers.get("last-event-id"))
+
+    async def _probation(self, request: Request) -> Response:
+        return _json(self._host.probation(request.query_params.get("module") or ""))
+
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
-        return _json(await self._host.plan(what, allow_breaking=wanted.allow_breaking))
+        breaking, changes = wanted.allow_breaking, wanted.expect_changes
+        found = self._host.plan(
+            what, allow_breaking=breaking, expect_changes=changes, rehearse=wanted.rehearse
+        )
+        return _json(await found)
 
     async def _describe_state(self, request: Request) -> Response:
         return await state_routes.describe(self._host, request)
@@ -127,6 +134,9 @@ class ControlRoutes:
 
     async def _sample_state(self, request: Request) -> Response:
         return await state_routes.sample(self._host, await self._read(request, wire.StateRequest))
+
+    async def _scheduled(self, _request: Request) -> Response:
+        return _json(schedule_routes.describe(self._host))
 
     # -- what changes something ---------------------------------------------------------------
 
@@ -140,6 +150,11 @@ class ControlRoutes:
                 reason=wanted.reason,
                 on_phase=on_phase,
                 allow_breaking=wanted.allow_breaking,
+                expect_changes=wanted.expect_changes,
+                expect=wanted.expect or None,
+                priority=wanted.priority,
+                quiet_wait_s=wanted.quiet_wait_s,
+                retries=wanted.retries,
             )
             return ticket
 
@@ -150,6 +165,41 @@ class ControlRoutes:
 
         def begin(on_phase: OnPhase | None) -> Awaitable[Any]:
             ticket: Awaitable[Any] = self._host.rollback(wanted.module, on_phase=on_phase)
+            return ticket
+
+        return await self._run(begin, stream=wanted.stream)
+
+    async def _schedule(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.ScheduleRequest)
+        what = self._sources(wanted.modules)
+        return _json(await schedule_routes.add(self._host, what, wanted), 201)
+
+    async def _cancel(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.CancelRequest)
+        return _json(await schedule_routes.cancel(self._host, wanted))
+
+    async def _pause(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.PauseRequest)
+        return _json(await schedule_routes.pause(self._host, wanted))
+
+    async def _resume(self, request: Request) -> Response:
+        wanted = await self._read(request, schedule_routes.PauseRequest)
+        return _json(await schedule_routes.resume(self._host, wanted))
+
+    async def _reload_config(self, request: Request) -> Response:
+        await self._read(request, dict[str, Any])
+        return _json(await self._host.reload_config())
+
+    async def _decide(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.ProbationRequest)
+        answer = getattr(self._host, wanted.action)(wanted.module)
+        return _json(await answer if wanted.action == "promote" else answer)
+
+    async def _abort(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.AbortRequest)
+
+        def begin(on_phase: OnPhase | None) -> Awaitable[Any]:
+            ticket: Awaitable[Any] = self._host.abort(wanted.module, on_phase=on_phase)
             return ticket
 
         return await self._run(begin, stream=wanted.stream)

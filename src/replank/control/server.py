@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import uvicorn
-
-from replank.config import Config, HttpConfig
-from replank.control import calls, locate, routes
+from replank.config import Config
+from replank.control import calls, locate, routes, scrape
+from replank.control.door import BACKLOG, Door, listen_tcp
+from replank.control.feed import EventFeed
 from replank.control.guard import (
     TOKEN_FILE,
     Guard,
@@ -31,11 +31,9 @@ from replank.control.guard import (
 )
 from replank.control.http import Receive, Scope, Send, answer_refusal
 from replank.control.protocol import SocketProtocol, TcpProtocol
-from replank.errors import ConfigError, StorageError
+from replank.errors import StorageError
 from replank.threads import in_thread
 
-_BACKLOG: Final = 2048
-_TURNS: Final = 3
 _IMPORTED_LATE: Final = (
     "anyio._backends._asyncio",
     "anyio._core._sockets",
@@ -72,9 +70,14 @@ class ControlServer:
         self._config = config
         self._on_stop = on_stop
         self._data_dir = Path(config.data_dir).absolute()
-        self._doors: list[_Door] = []
+        self._doors: list[Door] = []
         self._socket_path: Path | None = None
         self.contact: locate.Contact | None = None
+        self._feed = EventFeed(
+            host.recent,
+            heartbeat_s=config.http.heartbeat_s,
+            readers_max=config.http.max_event_readers,
+        )
 
     async def start(self) -> locate.Contact:
         """Open the doors and write the note that clients find the host by.
@@ -123,6 +126,7 @@ class ControlServer:
         if self.contact is not None:
             locate.remove_contact(self._data_dir)
             self.contact = None
+        self._feed.close()
         doors, self._doors = self._doors, []
         await asyncio.gather(*(door.close() for door in doors))
         if self._socket_path is not None:
@@ -156,9 +160,11 @@ class ControlServer:
                 max_body_bytes=http.max_body_bytes,
                 max_events=http.max_stream_events,
                 on_stop=self._on_stop,
+                feed=self._feed,
             ),
+            scrape.MetricsApp(self._host, guard),
         )
-        door = _Door(app, protocol, listener, http)
+        door = Door(app, protocol, listener, http)
         self._doors.append(door)
         await door.open()
 
@@ -170,7 +176,7 @@ class ControlServer:
         try:
             listener.bind(str(path))
             path.chmod(0o600)
-            listener.listen(_BACKLOG)
+            listener.listen(BACKLOG)
         except BaseException:
             listener.close()
             raise
@@ -179,121 +185,27 @@ class ControlServer:
 
 
 class _App:
-    """Send each request to the thin path of calls or to the control routes."""
+    """Send each request to the thin path of calls, to the control routes, or to the metrics."""
 
-    def __init__(self, calls_app: calls.CallsApp, control: routes.ControlRoutes) -> None:
+    def __init__(
+        self,
+        calls_app: calls.CallsApp,
+        control: routes.ControlRoutes,
+        metrics: scrape.MetricsApp,
+    ) -> None:
         self._calls = calls_app
         self._control = control
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(calls.PREFIX):
             await self._calls(scope, receive, send)
         elif scope["path"].startswith(routes.PREFIX):
             await self._control(scope, receive, send)
+        elif scope["path"] == scrape.PATH:
+            await self._metrics(scope, receive, send)
         else:
             await answer_refusal(send, Refused(404, "there is nothing here"))
 
 
-class _Door:
-    """One uvicorn server on one listening socket."""
-
-    def __init__(self, app: Any, protocol: Any, listener: socket.socket, http: HttpConfig) -> None:
-        self._listener = listener
-        self._stop_timeout_s = http.stop_timeout_s
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=protocol,
-                ws="none",
-                interface="asgi3",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,  # they would let a request say who it is
-                server_header=False,
-                date_header=False,
-                limit_concurrency=http.max_connections,
-                timeout_keep_alive=http.keep_alive_s,
-            )
-        )
-
-    async def open(self) -> None:
-        """Take connections: the steps of `Server.serve` without its signal handlers and polling."""
-        config = self._server.config
-        config.load()
-        self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup(sockets=[self._listener])
-        await self._server.on_tick(0)
-
-    async def close(self) -> None:
-        """Take no more connections and let the open ones end within the limit."""
-        loop = asyncio.get_running_loop()
-        # Closing a listener resets connections that are accepted but not yet handed over (an open
-        # CPython bug): stop listening first and let the loop hand over what it has accepted.
-        with contextlib.suppress(NotImplementedError, ValueError, OSError):
-            loop.remove_reader(self._listener.fileno())
-        await _turn_loop()
-        for server in getattr(self._server, "servers", ()):
-            server.close()
-        self._listener.close()
-        state = self._server.server_state
-        for connection in list(state.connections):
-            connection.shutdown()  # an idle one closes, a busy one after its answer
-        if state.tasks:
-            _, late = await asyncio.wait(set(state.tasks), timeout=self._stop_timeout_s)
-            for task in late:
-                task.cancel("the host stops")
-            if late:
-                await asyncio.wait(late, timeout=self._stop_timeout_s)
-        for connection in list(state.connections):
-            connection.transport.close()
-        await _turn_loop()
-
-
-async def _turn_loop() -> None:
-    """Let what the loop has already taken on come to its end."""
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
-
-
-def listen_tcp(http: HttpConfig) -> tuple[socket.socket, str]:
-    """Listen on the configured address.
-
-    Args:
-        http: Address and port.
-
-    Returns:
-        The listening socket, and the address as a URL.
-
-    Raises:
-        ConfigError: The address is taken or is none of this machine's.
-    """
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(
-            http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, number)
-    except OSError as error:
-        raise _cannot_listen(http, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(http, error) from error
-    listener.setblocking(False)
-    host = f"[{http.host}]" if ":" in http.host else http.host
-    return listener, f"http://{host}:{listener.getsockname()[1]}"
-
-
-def _cannot_listen(http: HttpConfig, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"cannot listen on {http.host}:{http.port}",
-        found=error.strerror or str(error),
-        expected="a free port of this machine",
-        do="choose another with --port (0 takes any free one) or [http] port",
-    )
-
-
-__all__ = ["ControlServer", "listen_tcp"]
+__all__ = ["ControlServer"]

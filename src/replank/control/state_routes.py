@@ -48,7 +48,7 @@ async def replace(host: Any, wanted: wire.ImportRequest, *, public: bool) -> Res
             raise Refused(403, "over TCP the document itself has to be sent")
         document = await in_thread(_read, Path(wanted.path), wanted.module)
     else:
-        document = bytes(wanted.document)
+        document = b"" if wanted.document is msgspec.UNSET else bytes(wanted.document)
     if not document:
         raise Refused(422, "give the path of an export, or the document itself")
     return _json(msgspec.json.encode(await host.import_state(wanted.module, document)))

@@ -7,13 +7,14 @@ Every answer is JSON. A reload that is followed live is one JSON object a line: 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from replank import errors
 from replank.instrumentation import events
 from replank.report import ReloadReport
+from replank.scheduling.entries import Priority
 from replank.table import Table
 
 PROTOCOL: Final = 1
@@ -55,10 +56,34 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether to answer with events as they happen."""
     allow_breaking: list[str] = []
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
+    expect_changes: list[str] = []
+    """Queries whose replayed answers may change."""
+    expect: dict[str, str] = {}
+    """By module, the digest that its source must have."""
+    priority: Priority = "normal"
+    """"critical" passes over windows, quiet hours, limits and a pause of the schedule."""
+    quiet_wait_s: float | None = None
+    """Seconds to wait for quiet traffic at most."""
+    retries: int | None = None
+    """How often to try again when busy calls or the disk stopped it."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /control/rollback`."""
+
+    module: str
+    stream: bool = False
+
+
+class ProbationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/probation`."""
+
+    module: str
+    action: Literal["promote", "pause", "resume"]
+
+
+class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/abort`."""
 
     module: str
     stream: bool = False
@@ -70,6 +95,9 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     modules: list[str] | dict[str, str | None]
     allow_breaking: list[str] = []
     """As for a reload."""
+    expect_changes: list[str] = []
+    rehearse: bool = False
+    """Whether a forked copy of the host tries it on the real state."""
 
 
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,7 +114,7 @@ class ImportRequest(
     module: str
     path: str | None = None
     """A file of the host's machine; over the Unix socket only."""
-    document: msgspec.Raw = msgspec.Raw()
+    document: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """What an export answered."""
 
 
@@ -112,9 +140,37 @@ class Resumed(msgspec.Struct, frozen=True, tag_field="type", tag=True, kw_only=T
     goes_on_in: str
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """To a reader of events that came back: what it has missed is no longer kept."""
+
+    missed: int | None = None
+    """How many; None when the host has been started again since."""
+    do: str = "read the history for the reloads among them: /control/history"
+
+
+class Overtaken(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events that was too slow."""
+
+    missed: int
+    do: str
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The last word to a reader of events when nothing more will come."""
+
+    reason: str
+
+
+FeedItem = events.AnyEvent | Gap | Overtaken | Closed
+"""What the feed of events can carry."""
+
+EVENT_TYPES: Final = frozenset(kind.__name__ for kind in get_args(events.AnyEvent))
+EVENTS_LAST_MAX: Final = 1_000_000
+
 Line = (
     events.PhaseStarted
     | events.PhaseEnded
+    | events.ReloadDeferred
     | events.ReloadStarted
     | events.ReloadEnded
     | Report
@@ -134,6 +190,8 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.CallAborted, 504),
     (errors.StateSealed, 409),
     (errors.TrafficError, 503),
+    (errors.PhaseTimeout, 503),  # calls in flight did not end in time: try again
+    (errors.ModuleError, 422),  # what was sent does not fit the module
 )
 
 
@@ -282,13 +340,19 @@ StreamKind = Literal["reload", "rollback"]
 """The control routes that can answer with a stream."""
 
 __all__ = [
+    "EVENTS_LAST_MAX",
+    "EVENT_TYPES",
     "PROTOCOL",
     "CallFailed",
+    "Closed",
     "Facts",
     "Failure",
+    "FeedItem",
+    "Gap",
     "Hello",
     "ImportRequest",
     "Line",
+    "Overtaken",
     "PlanRequest",
     "ReloadRequest",
     "Report",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from replank.code.generation import Generation
-from replank.coordinator.contracts import judge_contracts
+from replank.code.generation import Generation, undeclared_data
+from replank.code.trust import require_digest
+from replank.code.undeclared import Undeclared
+from replank.coordinator.contracts import judge_calls, judge_contracts
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
@@ -17,10 +20,11 @@ from replank.journal.records import Participant as Intent
 from replank.migration.engine import find_path, steps_of
 from replank.report import Phase
 from replank.state.limits import Mode, StateLimits
-from replank.state.manager import make_return, make_transfer
+from replank.state.manager import Grace, make_return, make_transfer
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
 from replank.verification.checks import is_cancelled
+from replank.verification.effects import Effects
 
 
 class Candidates:
@@ -41,6 +45,7 @@ class Candidates:
         Raises:
             ReplankError: The first thing that does not fit.
         """
+        tx.on_undo("take back what the candidates started", lambda: self._take_back(tx))
         try:
             async with asyncio.TaskGroup() as group:
                 for one in tx.each():
@@ -49,7 +54,23 @@ class Candidates:
             raise errors.exceptions[0] from None
         await judge_contracts(tx, self.routes)
         self._check_uses(tx)
+        if tx.reason != "rollback":
+            await judge_calls(tx, self.routes)
+        self.find_ways(tx)
+        self._wire_for_rehearsal(tx)
+
+    def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
+        """Find how each module's state gets from the old generation to the candidate.
+
+        Args:
+            tx: The transaction; its candidates are loaded.
+            grace: Waits until every call that runs now has ended; by default the module's own.
+
+        Raises:
+            SchemaError: There is no way.
+        """
         for one in tx.each():
+            tx.warnings += undeclared_data(one.old)
             one.migration = find_path(
                 one.old.definition.schema,
                 one.new.definition.schema,
@@ -64,16 +85,16 @@ class Candidates:
                 one.new,
                 one.migration,
                 limits=self._limits(one),
-                grace=one.old.lane.grace,
+                grace=grace or one.old.lane.grace,
                 parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
-        self._wire_for_rehearsal(tx)
 
     async def prepare_return(self, tx: Transaction, probation: WayBack) -> None:
         """Take the old generations of a probation as candidates: they have served before."""
         await probation.hand_over()
         tx.on_undo("keep the old state in step again", probation.resume)
+        tx.on_undo("take back what on_start did", lambda: self._take_back(tx))
         for one in tx.each():
             before = probation.participants[one.name]
             one.candidate, one.version = before.old, before.old.version
@@ -88,14 +109,14 @@ class Candidates:
     def chain(self, tx: Transaction) -> Iterator[None]:
         """Let candidates call one another, and nobody else, while their gates are closed."""
         first, *others = (one.new.lane for one in tx.each())
-        chain = Chain(first, "reload")
+        chain = Chain.of(first, "reload")
         for lane in others:
             chain.touch(lane)
         chain.begin()
         try:
             yield
         finally:
-            chain.end()
+            chain.leave()
 
     async def start(self, tx: Transaction, one: Participant) -> None:
         """Let the candidate spawn tasks and run its `on_start`; the old tasks are held.
@@ -110,18 +131,26 @@ class Candidates:
         one.new.wire(self.routes.handles(), self.workshop.runtime(one.slot))
         tasks.adopt(one.new.lane, one.new.methods)
         if not one.new.started:
-            await self.run_on_start(one.new)
+            await self.run_on_start(one.new, tx.effects)
 
-    async def run_on_start(self, generation: Generation) -> None:
+    async def run_on_start(self, generation: Generation, effects: Effects) -> None:
         """Run a generation's `on_start`, guarded.
+
+        Args:
+            generation: Whose.
+            effects: Notes what it changes outside itself.
 
         Raises:
             ModuleError: It raised, or did not end in time.
         """
         hook = generation.methods.get("on_start")
         generation.started = True
-        if hook is None:
-            return
+        if hook is not None:
+            watched = effects.watched(generation.code.private_name, hook)
+            await self._guarded_start(generation, watched)
+        generation.undeclared = Undeclared(generation.definition, generation.target)
+
+    async def _guarded_start(self, generation: Generation, hook: Callable[..., Any]) -> None:
         name = generation.definition.name
         limit_s = self.workshop.config.restore_timeout_s
         try:
@@ -175,8 +204,23 @@ class Candidates:
 
     async def _make(self, tx: Transaction, one: Participant) -> None:
         one.version = await self.workshop.stored(one.slot, one.source, one.digest)
-        one.candidate = await self.workshop.make(one.slot, one.version, probed=one.digest is None)
+        probed = one.digest is None  # a committed version was judged before
+        if probed:
+            require_digest(one.name, one.version, one.expect)
+            one.signer = await self.workshop.signer_of(one.name, one.version)
+            one.tests = await self.workshop.run_tests(one.slot, one.version)
+            if one.tests is not None and not one.tests.passed:
+                tx.warnings.append(f"{one.name}: every one of its tests was skipped")
+        one.candidate = await self.workshop.make(one.slot, one.version, tx.effects, probed=probed)
         tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
+
+    async def _take_back(self, tx: Transaction) -> None:
+        taken = await tx.effects.take_back()
+        names = ", ".join(one.name for one in tx.each())
+        tx.warnings += [f"taken back, for {names} does not serve: {one}" for one in taken.done]
+        tx.undo_left += [
+            f"left behind by a {names} that does not serve: {one}" for one in taken.left
+        ]
 
     async def _give_back(self, one: Participant) -> None:
         await one.slot.tasks.stop()

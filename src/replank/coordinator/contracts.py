@@ -12,9 +12,11 @@ from replank.definition import describe_definition
 from replank.errors import ContractError
 from replank.report import Phase
 from replank.threads import in_thread
+from replank.traffic.handle import Handle
 from replank.verification.contract import ContractChange, allowed_by, breaking, compare_contracts
 from replank.verification.usage import calls_used, interface_calls
 
+_OF_HANDLES = frozenset(dir(Handle))
 Users = Mapping[str, frozenset[str] | None]
 """The modules that use another one and do not change with it, each with the calls that it makes;
 None when that cannot be told."""
@@ -58,6 +60,49 @@ async def judge_contracts(tx: Transaction, routes: Routes) -> None:
             raise _refusal(one, refused)
         tx.warnings += [f"{one.name}: {verdict}" for verdict in verdicts if verdict.worth_saying]
     _warn_of_idle_names(tx)
+
+
+async def judge_calls(tx: Transaction, routes: Routes) -> None:
+    """Refuse candidates that make calls which the set of versions to come no longer has.
+
+    A name that was never a call may be something else that goes by the field's name: a warning.
+
+    Args:
+        tx: The transaction; its candidates are loaded.
+        routes: What serves of all other modules.
+
+    Raises:
+        ContractError: A candidate makes a call that is taken away in the same transaction.
+    """
+    for one in tx.each():
+        for used in sorted({use.module for use in one.new.definition.uses}):
+            other = tx.participants.get(used)
+            generation = other.candidate if other is not None else routes.find(used)
+            made = await _calls_of(one.new, used)
+            if generation is None or made is None:
+                continue
+            allowed = {*tx.allow_breaking, *(name.partition(".")[2] for name in tx.allow_breaking)}
+            absent = sorted(made - generation.definition.calls.keys() - allowed - _OF_HANDLES)
+            if "*" in allowed or not absent:
+                continue
+            before = other.old.definition.calls if other is not None else {}
+            if lost := [name for name in absent if name in before]:
+                raise _lost(one, generation, lost)
+            names = ", ".join(absent)
+            tx.warnings.append(f"{one.name} may call {names}, which {generation.label} lacks")
+
+
+def _lost(one: Participant, used: Generation, lost: list[str]) -> ContractError:
+    name = used.definition.name
+    return ContractError(
+        f"it makes calls that {used.label} no longer has: {', '.join(lost)}",
+        module=one.name,
+        phase=Phase.PREPARE,
+        found=f"{name} would offer {', '.join(sorted(used.definition.calls)) or 'nothing'}",
+        expected=", ".join(f"{name}.{call}" for call in lost),
+        do=f"keep them in {name}, change {one.name} to the new ones, or allow it by name: "
+        + " ".join(f"--allow-breaking {call}" for call in lost),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,29 +6,33 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 
 import msgspec
 
-from replank.code.generation import Generation
 from replank.config import Config
 from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
-from replank.coordinator.endings import guarded, is_committed, settled
+from replank.coordinator.deadlines import drain_limit, limit_of
+from replank.coordinator.endings import drop, guarded, is_committed, joined, settled
 from replank.coordinator.outliving import seal_outlived
-from replank.coordinator.phases import SPECS, Where
+from replank.coordinator.phases import Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
-from replank.coordinator.prepare import Workshop, brisk_switching
+from replank.coordinator.prepare import Workshop
 from replank.coordinator.probation import Probation
+from replank.coordinator.replays import replay
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
 from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
+from replank.coordinator.watch import Countdown, OnTrip, Watch, window_observed
 from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, ReloadStarted
 from replank.journal.journal import Journal
-from replank.report import ErrorReport, Outcome, Phase, Plan, ReloadReport
+from replank.report import ErrorReport, Outcome, Phase, Plan, ProbationReport, ReloadReport
 from replank.state.collector import CollectorGuard
 from replank.state.manager import parked_by
+from replank.threads import brisk_switching
 from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
 
@@ -58,7 +62,9 @@ class ReloadCoordinator:
         self.config = config
         self.candidates = Candidates(routes, workshop)
         self._releasing: set[asyncio.Task[None]] = set()
-        self.retirement = Retirement(bus, self.candidates.stop, config.reload.stream_timeout_s)
+        self.retirement = Retirement(bus, self.candidates.stop, config.reload)
+        self.on_trip: OnTrip | None = None
+        """Has a transaction go back; without it nothing is watched after a commit."""
 
     async def run(self, tx: Transaction) -> ReloadReport:
         """Take a transaction through all phases.
@@ -98,36 +104,34 @@ class ReloadCoordinator:
         Returns:
             What the reload would do, and why it would be rejected, if it would.
         """
-        error: ErrorReport | None = None
         with self.workshop.watchdog:
             try:
-                if any(one.slot.probation and one.slot.probation.returnable for one in tx.each()):
-                    tx.warnings.append("the last reload is in probation: no copy was rehearsed")
-                    await self._phase(tx, Phase.PREPARE, "window")
-                else:
-                    await self._end_probations(tx)
-                    await self._window(tx)
-            except Exception as raised:
-                error = failure_of(tx, raised)
-            try:
-                return plan_of(tx, error)
+                plan = plan_of(tx, await self._rehearse(tx))
             finally:
-                await tx.undo()
+                left = await tx.undo()
+        return msgspec.structs.replace(plan, warnings=(*tx.warnings, *left))
+
+    async def _rehearse(self, tx: Transaction) -> ErrorReport | None:
+        """Do everything that needs no call to wait; return why the reload would be rejected."""
+        try:
+            if any(one.slot.probation and one.slot.probation.returnable for one in tx.each()):
+                tx.warnings.append("the last reload is in probation: no copy was rehearsed")
+                await self._phase(tx, Phase.PREPARE, "window")
+            else:
+                await self._end_probations(tx)
+                await self._window(tx)
+        except Exception as error:
+            return failure_of(tx, error)
+        return None
 
     async def _window(self, tx: Transaction) -> None:
         """Do everything that needs no call to wait; what fails here is rejected."""
-        for one in tx.each():
-            # The longest call without this reload's pause: the certificate sets it beside the wait.
-            one.slot.gate.longest_call_s, one.old.lane.timed = 0.0, True
-        try:
+        with window_observed(tx, self.config):
             await self._phase(tx, Phase.PREPARE, "window")
             await self._phase(tx, Phase.SNAPSHOT, "window")
             await self._phase(tx, Phase.MIGRATE, "window")
             await self._phase(tx, Phase.RESTORE, "window")
             await self._phase(tx, Phase.VERIFY, "window")
-        finally:
-            for one in tx.each():
-                one.old.lane.timed = False
 
     async def _pause(self, tx: Transaction) -> None:
         """Do what must be done while calls wait; what fails here is rolled back."""
@@ -143,11 +147,7 @@ class ReloadCoordinator:
     async def _phase(self, tx: Transaction, phase: Phase, where: Where) -> None:
         work = getattr(self, f"_{phase}_in_{where}")
         # The work knows its own limit and says best what did not end; this one is the last resort.
-        tx.limit_s = SPECS[phase].deadline_s(self.config.reload)
-        if phase is Phase.DRAIN:
-            tx.limit_s = self._drain_limit_s(tx)
-        elif phase is Phase.SNAPSHOT and where == "window":
-            tx.limit_s = self.config.reload.window_timeout_s
+        tx.limit_s = limit_of(tx, phase, where, self.config)
         await tx.run(phase, where, work, tx.limit_s + _GRACE_S)
 
     async def _guarded(self, tx: Transaction, one: Participant, work: Awaitable[None]) -> None:
@@ -160,8 +160,11 @@ class ReloadCoordinator:
         if tx.back is not None:
             await self.candidates.prepare_return(tx, tx.back)
         else:
+            for one in tx.each() if tx.reason != "rollback" else ():
+                self.retirement.refuse_more(one.name)
+            tx.warnings += [f"still in memory: {leak}" for leak in self.retirement.leaks]
             await self.candidates.prepare(tx)
-        return ", ".join(f"{one.name} {one.new.definition.label}" for one in tx.each())
+        return ", ".join(one.prepared() for one in tx.each())
 
     async def _snapshot_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
@@ -180,7 +183,7 @@ class ReloadCoordinator:
             # All in one turn of the loop: the copies of all modules are of one moment.
             for one in tx.each():
                 one.state.align()
-        tx.digests = _joined(one.state.digests() for one in tx.each())
+        tx.digests = joined(one.state.digests() for one in tx.each())
         refuse_long_pause(tx, self.config.reload.max_pause_s)
         return ""
 
@@ -188,12 +191,14 @@ class ReloadCoordinator:
         limit_s = self.config.reload.verify_timeout_s
         held = invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
         with self.candidates.chain(tx):
-            return ", ".join(filter(None, (*held, await self._check(tx, "rehearsal"))))
+            checked = await self._check(tx, "rehearsal")
+            again = await replay(tx, self.workshop.watchdog, limit_s)
+            return ", ".join(filter(None, (*held, checked, *again)))
 
     # -- the pause: calls wait --------------------------------------------------------------
 
     async def _drain_in_pause(self, tx: Transaction) -> str:
-        tx.on_undo("let the states be saved again", lambda: _release_moments(tx))
+        tx.on_undo("let the states be saved again", tx.release_moments)
         for one in tx.each():  # in the order of names: two transactions cannot wait for each other
             await one.slot.persistence.moment.acquire()
             tx.moments.append(one.slot.persistence.moment)
@@ -201,8 +206,8 @@ class ReloadCoordinator:
         tx.on_undo("open the gates", lambda: self._reopen(tx))
         tx.drain.close()
         policies = {one.name: one.slot.config.drain_policy for one in tx.each()}
-        tx.drained = await tx.drain.wait(self._drain_limit_s(tx), policies)
-        tx.on_undo("let the tasks go on", lambda: _release_tasks(tx))
+        tx.drained = await tx.drain.wait(drain_limit(tx, self.config), policies)
+        tx.on_undo("let the tasks go on", tx.release_tasks)
         for one in tx.each():
             one.slot.tasks.hold()
         seal_outlived(tx)
@@ -221,7 +226,7 @@ class ReloadCoordinator:
 
     async def _swap_in_pause(self, tx: Transaction) -> str:
         before = {one.name: one.old for one in tx.each()}
-        tx.on_undo("put the routing table back", lambda: _drop(self.routes.assign(before)))
+        tx.on_undo("put the routing table back", lambda: drop(self.routes.assign(before)))
         self.routes.assign({one.name: one.new for one in tx.each()})
         return ", ".join(f"{one.name}: {one.old.number} -> {one.new.number}" for one in tx.each())
 
@@ -252,12 +257,9 @@ class ReloadCoordinator:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
-            _release_moments(tx)
+            tx.release_moments()
         for one in tx.each():
             one.slot.persistence.committed()
-
-    def _drain_limit_s(self, tx: Transaction) -> float:
-        return max(self.config.drain_timeout_s(name) for name in tx.names)
 
     async def _write_commit_record(self, tx: Transaction) -> None:
         """Write the record; when the writing fails, what the disk says decides."""
@@ -314,18 +316,28 @@ class ReloadCoordinator:
                         generation=one.new.number,
                     )
                 )
-            self._begin_probation(tx)
+            self._begin_probation(tx, report)
         self.bus.publish(ReloadEnded(id=tx.id, report=report))
         return report
 
-    def _begin_probation(self, tx: Transaction) -> None:
-        seconds = 0.0 if tx.back else self.config.reload.probation_s
-        probation = Probation(tx, seconds, self.retirement.retire, self.candidates.stop, self.bus)
+    def _begin_probation(self, tx: Transaction, report: ReloadReport) -> None:
+        countdown = Countdown(0.0 if tx.back else self.config.reload.probation_s)
+        watch = None
+        if tx.reason != "rollback" and countdown.left_s and self.on_trip is not None:
+            watch = Watch(tx, self.config, countdown, self.workshop.watchdog, self.bus)
+            watch.on_trip, watch.on_end = self.on_trip, partial(self._write_probation, tx, report)
+        retire, stop = self.retirement.retire, self.candidates.stop
+        probation = Probation(tx, countdown, retire, stop, self.bus, watch)
         for one in tx.each():
             one.slot.probation = probation
             if tx.back is not None:
                 fingerprint = one.old.definition.schema.fingerprint
                 one.slot.parked[fingerprint] = parked_by(one.state)
+
+    async def _write_probation(
+        self, tx: Transaction, report: ReloadReport, found: ProbationReport
+    ) -> None:
+        await self.journal.finish(tx.id, msgspec.structs.replace(report, probation=found))
 
     async def _end_probations(self, tx: Transaction) -> None:
         """Let go of what the last reloads of these modules have kept; a rollback takes it over."""
@@ -377,22 +389,3 @@ def _slow(one: Participant, results: Iterable[CheckResult]) -> frozenset[str]:
         for result in results
         if result.seconds > _QUICK_CHECK_S[one.state.mode] and result.name in asked_again
     )
-
-
-def _joined(pairs: Iterator[tuple[str, str]]) -> tuple[str, str]:
-    before, after = zip(*pairs, strict=True)
-    return ",".join(before), ",".join(after)
-
-
-def _release_tasks(tx: Transaction) -> None:
-    for one in tx.each():
-        one.slot.tasks.release()
-
-
-def _release_moments(tx: Transaction) -> None:
-    while tx.moments:
-        tx.moments.pop().release()
-
-
-def _drop(_: dict[str, Generation]) -> None:
-    """Return nothing, as an undo must."""

@@ -81,3 +81,13 @@ async def guarded(
             expected="a step that returns the new state",
             do="mend the step and reload again",
         ) from error
+
+
+def joined(pairs: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """Return the digests of all modules, before and after."""
+    before, after = zip(*pairs, strict=True)
+    return ",".join(before), ",".join(after)
+
+
+def drop(_: object) -> None:
+    """Return nothing, as an undo must."""

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from replank.coordinator.coordinator import ReloadCoordinator
-from replank.coordinator.prepare import brisk_switching
 from replank.coordinator.slot import Slot
-from replank.state.document import read_document, write_document
+from replank.state.collector import release_in_slices
 from replank.state.exchange import (
     ImportReport,
     StateReport,
     describe_state,
-    fit,
     freeze_in_slices,
     snapshot_of,
 )
 from replank.state.format import Snapshot
+from replank.state.sizing import state_size
 from replank.state.slices import Slices
-from replank.threads import in_thread
+from replank.state.spool import begin_export, finish_export, read_import
+from replank.table import Table
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
+
+_FREED: Final = (dict, list, set)
+_ALONE: Final = 2
+"""What is counted of an object that one name refers to: the name, and the count's own argument."""
 
 Exclusively = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Does something with a module while no reload of it runs."""
@@ -42,6 +48,14 @@ class ExchangesState:
             UnknownModule: There is no such module.
         """
         return self._exchange.describe(name)
+
+    def state_size(self, name: str) -> tuple[int, int]:
+        """Return how many records a module's state has and about how many bytes it takes.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        return self._exchange.size(name)
 
     async def export_state(self, name: str) -> bytes:
         """Return a module's state as JSON with its schema; calls wait while it is copied.
@@ -83,10 +97,12 @@ class StateExchange:
     Args:
         coordinator: Lends its routes, checks and limits.
         exclusively: Keeps reloads of a module away while its state is replaced.
+        folder: Where there is room for a document that is written or read.
     """
 
     coordinator: ReloadCoordinator
     exclusively: Exclusively
+    folder: Path
 
     def describe(self, name: str) -> StateReport:
         """Say what a module's state holds.
@@ -95,6 +111,17 @@ class StateExchange:
             UnknownModule: There is no such module.
         """
         return describe_state(self.coordinator.routes.current(name))
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return records and about the bytes of a module's state, from a look at few objects.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        generation = self.coordinator.routes.current(name)
+        carried = set(generation.definition.carried)
+        values = generation.values().items()
+        return state_size({field: value for field, value in values if field not in carried})
 
     async def export(self, name: str) -> bytes:
         """Return a module's state as a document: all of one moment.
@@ -109,9 +136,8 @@ class StateExchange:
         slot = self.coordinator.routes.slot(name)
         async with self._quiet(slot):
             generation = self.coordinator.routes.current(name)
-            snapshot = snapshot_of(generation, generation.version.digest)
-        with brisk_switching():
-            return await in_thread(write_document, snapshot)
+            held = begin_export(generation, generation.version.digest, self.folder)
+        return await finish_export(held, self.coordinator.config.storage.fork_timeout_s)
 
     async def sample(self, name: str) -> Snapshot:
         """Return a copy of a module's state without letting a call wait.
@@ -151,9 +177,8 @@ class StateExchange:
     async def _replace(self, name: str, document: bytes) -> ImportReport:
         slot = self.coordinator.routes.slot(name)
         generation = self.coordinator.routes.current(name)
-        with brisk_switching():
-            snapshot = await in_thread(read_document, document, name)
-            values, way = await in_thread(fit, snapshot, generation)
+        limit_s = self.coordinator.config.storage.fork_timeout_s
+        snapshot, values, steps = await read_import(document, generation, self.folder, limit_s)
         began = perf_counter()
         async with self._quiet(slot):
             before = {key: value for key, value in generation.values().items() if key in values}
@@ -175,6 +200,7 @@ class StateExchange:
             await slot.probation.end()
             slot.probation = None
         slot.parked.clear()
+        await _free(before)
         warnings: tuple[str, ...] = ()
         try:
             await slot.persistence.save("import")
@@ -185,7 +211,7 @@ class StateExchange:
             schema_from=snapshot.schema.version,
             schema_to=generation.definition.schema.version,
             records=snapshot.records,
-            steps=way.steps,
+            steps=steps,
             pause_s=pause_s,
             warnings=warnings,
         )
@@ -216,6 +242,18 @@ class StateExchange:
                 limit_s=self.coordinator.config.reload.verify_timeout_s,
                 watchdog=workshop.watchdog,
             )
+
+
+async def _free(before: dict[str, Any]) -> None:
+    """Free an old state in slices: in one go a million records stall callers for 100 ms."""
+    alone = []
+    while before:
+        value = before.popitem()[1]
+        # What somebody else holds stays as it is.
+        if (isinstance(value, Table) or type(value) in _FREED) and sys.getrefcount(value) <= _ALONE:
+            alone.append(value)
+        del value
+    await Slices().run(release_in_slices(alone))
 
 
 __all__ = ["ExchangesState", "StateExchange"]

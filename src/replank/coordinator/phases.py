@@ -46,7 +46,7 @@ PHASES: Final = (
         window="store the source, probe it in a child process, load it beside the old version, "
         "compare contracts and schemas, find the migration path",
         pause="",
-        undo="the candidate is unloaded",
+        undo="the candidate is unloaded, and what it started is taken back",
     ),
     PhaseSpec(
         Phase.DRAIN,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -16,21 +15,23 @@ from packaging.version import Version as Label
 
 from replank.code.generation import Generation, make_generation
 from replank.code.loader import LoadedCode, Loader
-from replank.code.probe import Probe, ProbeLimits
+from replank.code.probe import Probe, ProbeLimits, TestCounts, TestRun
 from replank.code.store import Version, VersionStore
-from replank.config import ReloadConfig
+from replank.code.trust import find_signer
+from replank.config import ReloadConfig, TrustConfig
+from replank.coordinator.replays import keep_recent
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
-from replank.errors import DefinitionError, InternalError, PhaseTimeout, SourceError
+from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
-from replank.threads import in_thread
+from replank.threads import brisk_switching, in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
+from replank.verification.effects import Effects
+from replank.verification.ownership import codes_of
 from replank.verification.usage import interface_calls
 from replank.verification.watchdog import Watchdog
-
-_BRISK_SWITCH_S = 0.0005
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Workshop:
     config: ReloadConfig
     runtime: Callable[[Slot], Runtime]
     next_generation: Callable[[str], int]
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
         """Return the immutable version to load: from the store, or stored now from its source.
@@ -61,12 +63,15 @@ class Workshop:
             return await in_thread(self.store.get, digest, source=slot.source)
         return await in_thread(self.store.put, source or slot.source)
 
-    async def make(self, slot: Slot, version: Version, *, probed: bool = True) -> Generation:
+    async def make(
+        self, slot: Slot, version: Version, effects: Effects, *, probed: bool = True
+    ) -> Generation:
         """Load a version beside what serves.
 
         Args:
             slot: The module's slot.
             version: What to load.
+            effects: Notes what its code changes outside itself, also when this raises.
             probed: Whether a child process tries it first; a committed version needs none.
 
         Raises:
@@ -78,17 +83,25 @@ class Workshop:
         lane = Lane(slot.gate, number)
         names = {"__replank_lane__": lane, "__replank_chain__": chain_var.get}
         load = functools.partial(
-            self.loader.load, version, slot.name, number, runtime_names=names, code=compiled
+            self.loader.load,
+            version,
+            slot.name,
+            number,
+            runtime_names=names,
+            code=compiled,
+            effects=effects,
         )
         with brisk_switching():
-            code = await _loaded(load)
+            code = await _loaded(load, effects)
         try:
             definition = read_definition(code.module, slot.name)
-            return self.watchdog.guard(
-                lambda: make_generation(number, version, code, definition, lane),
-                self.config.probe_timeout_s,
-                "the constructor",
-            )
+            slot.loaded.add(definition.owner or code.module)
+            with effects.step(code.private_name, exact=True):
+                made = self.watchdog.guard(
+                    lambda: make_generation(number, version, code, definition, lane),
+                    self.config.probe_timeout_s,
+                    "the constructor",
+                )
         except BaseException as error:
             code.unload()
             if isinstance(error, DefinitionError | InternalError | PhaseTimeout):
@@ -100,9 +113,45 @@ class Workshop:
                 expected="a constructor that takes nothing and returns",
                 do="mend the constructor and reload again",
             ) from error
+        keep_recent(slot, made)
+        made.effects = effects
+        effects.owner.entries.update(codes_of(lane.entries.values()))
+        return made
+
+    async def signer_of(self, name: str, version: Version) -> str | None:
+        """Return who has signed a version; None when nobody has to.
+
+        Raises:
+            TrustError: Nobody has who may.
+        """
+        if not self.trust.require_signature:
+            return None
+        return await in_thread(find_signer, name, version, self.trust.keys)
+
+    async def run_tests(self, slot: Slot, version: Version) -> TestCounts | None:
+        """Run the module's own tests against a version; None when it names none.
+
+        Raises:
+            CheckError: They did not all pass.
+        """
+        if slot.config.tests is None or self.probe is None:
+            return None
+        path = await in_thread(Path(slot.config.tests).absolute)
+        if not await in_thread(path.exists):
+            raise CheckError(
+                f"there are no tests at {path}",
+                module=slot.name,
+                expected="a file or folder of tests for pytest",
+                do="correct `tests` in the module's configuration",
+            )
+        limits = ProbeLimits(
+            seconds=self.config.tests_timeout_s, memory_bytes=self.config.probe_memory_bytes
+        )
+        tests = TestRun(path=str(path), source=str(slot.source))
+        return await self.probe.run_tests(version, slot.name, tests, limits=limits)
 
     async def _examine(self, slot: Slot, version: Version) -> bytes | None:
-        if self.probe is None:
+        if self.probe is None or not self.config.probe:
             return None
         limits = ProbeLimits(
             seconds=self.config.probe_timeout_s, memory_bytes=self.config.probe_memory_bytes
@@ -111,19 +160,20 @@ class Workshop:
         return result.code
 
 
-async def _loaded(load: Callable[[], LoadedCode]) -> LoadedCode:
+async def _loaded(load: Callable[[], LoadedCode], effects: Effects) -> LoadedCode:
     """Load in a thread; what comes out after the reload has given up is unloaded at once."""
     loading = asyncio.ensure_future(in_thread(load))
     try:
         return await asyncio.shield(loading)
     except asyncio.CancelledError:
-        loading.add_done_callback(_unload_late)
+        loading.add_done_callback(functools.partial(_unload_late, effects))
         raise
 
 
-def _unload_late(loading: asyncio.Future[LoadedCode]) -> None:
+def _unload_late(effects: Effects, loading: asyncio.Future[LoadedCode]) -> None:
     if not loading.cancelled() and loading.exception() is None:
         loading.result().unload()
+    effects.take_back_late()
 
 
 def check_uses(
@@ -174,6 +224,7 @@ def _check_range(user: str, used: str, versions: str, label: str) -> None:
             module=user,
             found=versions,
             expected='such as ">=1.4,<3"',
+            do=f"correct the range in {user}",
         ) from error
     except InvalidVersion as error:
         raise DefinitionError(
@@ -212,27 +263,3 @@ def _check_calls(
             expected=", ".join(wanted),
             do=f"reload {used} to a version with these calls in the same transaction",
         )
-
-
-_brisk_users = 0
-_usual_switch_s = 0.005
-
-
-@contextmanager
-def brisk_switching() -> Iterator[None]:
-    """Have the loading thread hand the interpreter back ten times as often as usual.
-
-    Executing a candidate's import in a thread would otherwise delay calls by up to 5 ms a turn.
-    Only ever entered on the event loop's thread, so that a plain counter does.
-    """
-    global _brisk_users, _usual_switch_s
-    if _brisk_users == 0:
-        _usual_switch_s = sys.getswitchinterval()
-        sys.setswitchinterval(min(_BRISK_SWITCH_S, _usual_switch_s))
-    _brisk_users += 1
-    try:
-        yield
-    finally:
-        _brisk_users -= 1
-        if _brisk_users == 0:
-            sys.setswitchinterval(_usual_switch_s)

@@ -12,7 +12,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from replank.code.generation import Generation
+from replank.coordinator.slot import Watching
 from replank.coordinator.transaction import Transaction
+from replank.coordinator.watch import Countdown
 from replank.instrumentation.events import Bus, Warned
 from replank.state.windowed import WindowedTransfer
 
@@ -24,30 +26,34 @@ class Probation:
 
     Args:
         tx: The transaction that was committed.
-        seconds: How long the old state is kept in step.
+        countdown: How long the old state is kept in step.
         retire: Takes an old generation out of memory.
         stop: Runs a generation's `on_stop`: at once, for nothing may run twice; a return runs
             its `on_start` again.
         bus: Is told what goes wrong.
+        watch: Looks at how the new version does; None when nobody does.
     """
 
     def __init__(
         self,
         tx: Transaction,
-        seconds: float,
+        countdown: Countdown,
         retire: Callable[[Generation], None],
         stop: Callable[[Generation], Awaitable[None]],
         bus: Bus,
+        watch: Watching | None = None,
     ) -> None:
         self.participants = tx.participants
-        self._seconds = seconds
+        self.watch: Watching | None = watch
+        self._countdown = countdown
         self._retire = retire
         self._stop = stop
         self._bus = bus
         self._settled = asyncio.Event()
         self._over = False
         large = [one for one in tx.each() if isinstance(one.transfer, WindowedTransfer)]
-        self._kept = bool(large) and seconds > 0 and all(one.state.followed for one in tx.each())
+        lasts = countdown.left_s > 0
+        self._kept = bool(large) and lasts and all(one.state.followed for one in tx.each())
         self._work = asyncio.create_task(self._run(), name=f"probation of {', '.join(tx.names)}")
 
     @property
@@ -67,6 +73,8 @@ class Probation:
     async def end(self) -> None:
         """Let the old generations go, now."""
         await self._settled.wait()
+        if self.watch is not None:
+            await self.watch.end("ended")
         if not self._over:
             self._work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -76,6 +84,8 @@ class Probation:
     async def hand_over(self) -> None:
         """Stop following: a rollback takes the old generations over."""
         await self._settled.wait()
+        if self.watch is not None:
+            await self.watch.end("returned")
         self._over = True
         self._work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -84,6 +94,8 @@ class Probation:
     def resume(self) -> None:
         """Follow again: the rollback did not happen."""
         self._over = False
+        if self.watch is not None:
+            self.watch.begin()
         self._work = asyncio.create_task(self._follow(), name="probation, resumed")
 
     async def _run(self) -> None:
@@ -92,6 +104,8 @@ class Probation:
                 await self._attempt(f"on_stop of {one.old.label}", self._stop(one.old))
         for one in self.participants.values():
             await self._attempt(f"settling the state of {one.name}", one.state.settle())
+        if self.watch is not None:
+            self.watch.begin()
         self._settled.set()
         await self._follow()
 
@@ -104,8 +118,7 @@ class Probation:
 
     async def _follow(self) -> None:
         try:
-            deadline = asyncio.get_running_loop().time() + self._seconds
-            while self._kept and asyncio.get_running_loop().time() < deadline:
+            while self._kept and self._countdown.left_s > 0:
                 await asyncio.sleep(_FOLLOW_EVERY_S)
                 for one in self._large():
                     await one.follow()
@@ -122,6 +135,8 @@ class Probation:
             await transfer.forget()
         for one in self.participants.values():
             self._retire(one.old)
+            # They hold steps, records and methods of the old code, which is to be freed.
+            one.migration = one.transfer = one.invariants = None
 
     def _large(self) -> list[WindowedTransfer]:
         transfers = [one.transfer for one in self.participants.values()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
 
@@ -25,6 +25,7 @@ from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
 from replank.traffic.messages import from_plain
 from replank.verification.checks import run_checks
+from replank.verification.effects import Effects
 
 
 @dataclass(eq=False, slots=True)
@@ -38,6 +39,8 @@ class Startup:
 
     coordinator: ReloadCoordinator
     keeper: StateKeeper
+    effects: Effects = field(default_factory=Effects)
+    """What the modules do outside themselves while they start."""
 
     async def run(self) -> None:
         """Start all modules.
@@ -58,6 +61,7 @@ class Startup:
             except BaseException:
                 await self._take_back(loaded)
                 raise
+            self.effects.forget()
 
     async def _start(
         self,
@@ -91,15 +95,18 @@ class Startup:
             except Exception as error:
                 self._warn(f"on_stop failed: {type(error).__name__}: {error}", name)
             generation.unload()
+        for line in (await self.effects.take_back()).left:
+            self._warn(f"left behind by the modules that did not start: {line}")
 
     async def _load(self, slot: Slot, committed: Committed | None) -> Generation:
         workshop = self.coordinator.workshop
         if committed is None:
             version = await workshop.stored(slot, None, None)
-            return await workshop.make(slot, version)
+            await workshop.signer_of(slot.name, version)
+            return await workshop.make(slot, version, self.effects)
         version = await workshop.stored(slot, None, committed.digest)
         await self._tell_difference(slot, committed)
-        return await workshop.make(slot, version, probed=False)
+        return await workshop.make(slot, version, self.effects, probed=False)
 
     async def _tell_difference(self, slot: Slot, committed: Committed) -> None:
         try:
@@ -150,11 +157,14 @@ class Startup:
         """Return the migration steps of a stored version that does not serve."""
         workshop = self.coordinator.workshop
         version = await workshop.stored(slot, None, digest)
-        generation = await workshop.make(slot, version, probed=False)
+        effects = Effects()
         try:
-            return tuple(steps_of(generation.definition))
-        finally:
+            generation = await workshop.make(slot, version, effects, probed=False)
+            steps = tuple(steps_of(generation.definition))
             generation.unload()
+            return steps
+        finally:
+            await effects.take_back()
 
     async def _open(self, slot: Slot, generation: Generation, *, first: bool) -> None:
         """Restore a module's state, start it, and let calls in."""
@@ -168,7 +178,7 @@ class Startup:
         generation.wire(coordinator.routes.handles(), coordinator.workshop.runtime(slot))
         slot.tasks.adopt(generation.lane, generation.methods)
         try:
-            await coordinator.candidates.run_on_start(generation)
+            await coordinator.candidates.run_on_start(generation, self.effects)
             await self._check(slot, generation, first=first)
         except ModuleError as error:
             explain(error, [generation])

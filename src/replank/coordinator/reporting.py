@@ -47,6 +47,7 @@ def report_of(
         modules=tuple(one.report() for one in tx.each()),
         phases=tx.phase_reports(),
         reason=tx.reason,
+        cause=tx.cause,
         started_at=tx.started_at,
         # Calls that came while the loop itself was busy wait in a socket, where nobody counts.
         pause_s=max((max(one.longest_wait_s, one.closed_s) for one in held), default=0.0),

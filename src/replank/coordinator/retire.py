@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
+import weakref
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import perf_counter
+from typing import Any, Final
 
 from replank.code.generation import Generation
-from replank.errors import StreamEnded
-from replank.instrumentation.events import Bus, GenerationRetired, Warned
+from replank.config import ReloadConfig
+from replank.errors import DefinitionError, StreamEnded
+from replank.instrumentation.events import Bus, GenerationLeaked, GenerationRetired, Warned
+from replank.report import Phase
+from replank.threads import in_thread
 from replank.traffic.streams import end_streams
+from replank.verification.leaks import holders_of, told
+
+_SEARCH_S: Final = 0.2
+_FORCE_BLOCKS_MAX: Final = 300_000
+"""Memory blocks up to which a collection by hand is short, about ten milliseconds."""
+_LOOK_EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A generation that something keeps in memory after a full collection."""
+
+    name: str
+    generation: int
+    alive: weakref.ref[Any]
+    holders: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} (generation {self.generation}), held by {told(self.holders)}"
 
 
 class Retirement:
@@ -18,22 +45,51 @@ class Retirement:
     Args:
         bus: Is told.
         stop: Runs a generation's `on_stop`.
-        streams_s: Seconds that open streams get to finish.
+        config: How long to wait for streams and for the collector, and how many may stay.
     """
 
     def __init__(
-        self, bus: Bus, stop: Callable[[Generation], Awaitable[None]], streams_s: float
+        self, bus: Bus, stop: Callable[[Generation], Awaitable[None]], config: ReloadConfig
     ) -> None:
         self._bus = bus
         self._stop = stop
-        self._streams_s = streams_s
+        self._config = config
         self._closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: set[asyncio.Task[None]] = set()
+        self._leaks: list[Leak] = []
 
     @property
     def waiting(self) -> int:
-        """How many generations are not out of memory yet."""
+        """How many generations are called still."""
         return len(self._tasks)
+
+    @property
+    def leaks(self) -> tuple[Leak, ...]:
+        """The generations that were found to stay in memory, and do."""
+        self._leaks = [leak for leak in self._leaks if leak.alive() is not None]
+        return tuple(self._leaks)
+
+    def refuse_more(self, name: str) -> None:
+        """Refuse one more generation when too many old ones stay.
+
+        Args:
+            name: The module that is to be reloaded.
+
+        Raises:
+            DefinitionError: There are as many as may be.
+        """
+        leaks, most = self.leaks, self._config.max_retired
+        if len(leaks) + self.waiting < most:
+            return
+        raise DefinitionError(
+            "too many old generations stay in memory",
+            module=name,
+            phase=Phase.PREPARE,
+            found="; ".join(map(str, leaks[:3])) or f"{self.waiting} are called still",
+            expected=f"fewer than max_retired = {most}",
+            do="let go of what holds them, or restart; or raise reload.max_retired",
+        )
 
     def retire(self, generation: Generation) -> None:
         """Begin to take a generation out of memory; returns at once."""
@@ -46,6 +102,10 @@ class Retirement:
         self._closing.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=deadline_s)
+        looking = list(self._looking)  # after the others: they begin some of these
+        for task in looking:
+            task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)
 
     async def _retire(self, generation: Generation) -> None:
         began = perf_counter()
@@ -59,11 +119,49 @@ class Retirement:
         except Exception as error:
             text = f"on_stop of {generation.label} failed: {type(error).__name__}: {error}"
             self._bus.publish(Warned(text=text, module=name))
+        await self._tell_leaks(generation)
         number = generation.number
+        alive = generation.witness()
         generation.unload()
         self._bus.publish(
             GenerationRetired(name=name, generation=number, seconds=perf_counter() - began)
         )
+        if alive is not None and self._config.leak_check_s > 0:
+            task = asyncio.create_task(self._look(name, number, alive), name=f"look for {name}")
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
+
+    async def _tell_leaks(self, generation: Generation) -> None:
+        """Warn of what the generation has left running: beside its successor it runs twice."""
+        if generation.effects is None:
+            return
+        loop, name = asyncio.get_running_loop(), generation.code.private_name
+        try:
+            lines = await in_thread(generation.effects.leaks, name, loop)
+        except Exception as error:
+            lines = (f"what it has left could not be seen: {type(error).__name__}: {error}",)
+        for line in lines:
+            text = f"left behind by {generation.label}, which serves no more: {line}"
+            self._bus.publish(Warned(text=text, module=generation.definition.name))
+
+    async def _look(self, name: str, number: int, alive: weakref.ref[Any]) -> None:
+        """Report the generation when it outlives a full collection of the garbage collector."""
+        before = _full_collections()
+        deadline = asyncio.get_running_loop().time() + self._config.leak_check_s
+        while alive() is not None and _full_collections() == before:
+            left_s = deadline - asyncio.get_running_loop().time()
+            # A large heap takes long to collect: there the collector itself says when.
+            if left_s <= 0 and sys.getallocatedblocks() <= _FORCE_BLOCKS_MAX:
+                gc.collect()
+                break
+            await asyncio.sleep(min(_LOOK_EVERY_S, left_s) if left_s > 0 else _LOOK_EVERY_S)
+        try:
+            holders = holders_of(alive, _SEARCH_S)
+        except Exception as error:  # other people's objects may raise at anything
+            holders = (f"something that could not be looked at: {type(error).__name__}: {error}",)
+        if holders is not None:
+            self._leaks.append(Leak(name, number, alive, holders))
+            self._bus.publish(GenerationLeaked(name=name, generation=number, holders=holders))
 
     async def _last_stream(self, generation: Generation) -> None:
         """Return when no stream is open in the generation; they get some time, and not for ever."""
@@ -75,7 +173,7 @@ class Retirement:
         waiting = [loop.create_task(empty.wait()), loop.create_task(self._closing.wait())]
         try:
             await asyncio.wait(
-                waiting, timeout=self._streams_s, return_when=asyncio.FIRST_COMPLETED
+                waiting, timeout=self._config.stream_timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             streams.on_empty = None
@@ -85,14 +183,22 @@ class Retirement:
 
     def _late(self, generation: Generation, call: str) -> StreamEnded:
         stopping = self._closing.is_set()
-        why = "the host is stopping" if stopping else f"it was open for {self._streams_s:g} s more"
+        why = (
+            "the host is stopping"
+            if stopping
+            else f"it was open for {self._config.stream_timeout_s:g} s more"
+        )
         return StreamEnded(
             f"the stream {call} did not finish in its version: {why}",
             module=generation.definition.name,
             found=f"a stream of {generation.label}, which no longer serves",
-            expected=f"an end within stream_timeout_s = {self._streams_s:g}",
+            expected=f"an end within stream_timeout_s = {self._config.stream_timeout_s:g}",
             do="open it again; for a feed without an end declare @stream(on_reload='resume')",
         )
+
+
+def _full_collections() -> int:
+    return int(gc.get_stats()[-1]["collections"])
 
 
 async def _last_call(generation: Generation) -> None:

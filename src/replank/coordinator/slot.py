@@ -6,29 +6,61 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
 from replank.errors import UnknownModule
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
-from replank.state.format import Snapshot
+from replank.report import ProbationReport
+from replank.state.keeper import Frozen
 from replank.state.manager import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox
+from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
+
+_NONE: frozenset[str] = frozenset()
+
+
+class Watching(Protocol):
+    """Who watches a version on probation, and can be told to stop."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it watches still, or is held."""
+
+    def begin(self) -> None:
+        """Watch, from now on."""
+
+    def report(self) -> ProbationReport:
+        """Return how it goes."""
+
+    def hold(self) -> None:
+        """Neither judge nor let time pass."""
+
+    def go_on(self) -> None:
+        """Judge again, and let time pass."""
+
+    async def end(self, state: str) -> None:
+        """Stop watching."""
 
 
 class WayBack(Protocol):
     """What the last commit left to do, and the way back while it lasts: its probation."""
 
     participants: dict[str, Any]
+    watch: Watching | None
 
     @property
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
+
+    async def settled(self) -> None:
+        """Return when everything that the commit left to do has its place."""
 
     async def end(self) -> None:
         """Let the old generations go, now."""
@@ -51,11 +83,15 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
-    persistence: Persistence[Snapshot]
+    persistence: Persistence[Frozen]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
+    recent: Recent | None = None
+    """The last queries; None when none are kept."""
     parked: dict[str, Parked] = field(default_factory=dict)
     """By a schema's fingerprint, what a return from it had no room for."""
+    loaded: WeakSet[Any] = field(default_factory=WeakSet)
+    """The class or file of every generation that is in memory, for whatever reason."""
 
 
 class Routes:
@@ -134,13 +170,17 @@ class Routes:
             if any(use.module == name for use in generation.definition.uses)
         )
 
+    def uses_of(self, name: str) -> frozenset[str]:
+        """Return the modules that the current generation of one uses."""
+        generation = self._table.get(name)
+        return frozenset(use.module for use in generation.definition.uses) if generation else _NONE
+
     def tied_to(self, names: frozenset[str]) -> frozenset[str]:
         """Return these modules with all that they use and all that use them, one step away."""
         tied = set(names)
         for name in names:
             tied |= self.users_of(name)
-            if generation := self._table.get(name):
-                tied |= {use.module for use in generation.definition.uses}
+            tied |= self.uses_of(name)
         return frozenset(tied)
 
 
@@ -152,6 +192,7 @@ def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
         generation: What serves.
     """
     definition = generation.definition
+    inbox = slot.inbox.statistics()
     return ModuleStatus(
         name=slot.name,
         label=definition.label,
@@ -162,9 +203,13 @@ def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
         in_flight=slot.gate.in_flight,
         waiting=slot.gate.waiting,
         calls=slot.gate.calls,
-        messages_queued=slot.inbox.queued,
-        messages_handled=slot.inbox.handled,
-        messages_failed=slot.inbox.failed,
+        calls_refused=slot.gate.refused,
+        generations_alive=len(slot.loaded),
+        messages_accepted=inbox.accepted,
+        messages_queued=inbox.queued,
+        messages_handled=inbox.handled,
+        messages_failed=inbox.failed,
+        messages_lost=inbox.accepted - inbox.handled - inbox.failed - inbox.queued,
         source=str(slot.source),
         uses=tuple(use.module for use in definition.uses),
         started_at=generation.started_at,

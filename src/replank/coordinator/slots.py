@@ -11,14 +11,14 @@ from replank.coordinator.slot import Routes, Slot
 from replank.instrumentation.events import Bus, MessageFailed, TimerFailed, Warned
 from replank.journal.embedded import EmbeddedPort
 from replank.report import ErrorReport, describe
-from replank.state.format import Snapshot
-from replank.state.keeper import StateKeeper
+from replank.state.keeper import Frozen, StateKeeper
 from replank.state.persistence import Persistence
 from replank.traffic.drain import Drain
 from replank.traffic.durable import DurableInbox
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox, Mark, Message
+from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
 
 _QUIET_S = 0.25
@@ -58,7 +58,10 @@ class SlotMaker:
         tasks = Tasks(lambda task, error: self._task_failed(name, task, error))
         source = Path(module.source).absolute()
         handle = Handle(name, inbox)
-        return Slot(name, source, module, gate, inbox, tasks, handle, persistence)
+        slot = Slot(name, source, module, gate, inbox, tasks, handle, persistence)
+        if module.replay:
+            slot.recent = Recent(name, calls_max=module.replay, bytes_max=module.replay_bytes)
+        return slot
 
     def _inbox(self, name: str, module: ModuleConfig, gate: Gate) -> Inbox:
         def failed(message: Message, error: BaseException) -> None:
@@ -77,8 +80,8 @@ class SlotMaker:
 
     def _persistence(
         self, name: str, module: ModuleConfig, gate: Gate, inbox: Inbox
-    ) -> Persistence[Snapshot]:
-        def freeze(mark: Mark) -> Snapshot:
+    ) -> Persistence[Frozen]:
+        def freeze(mark: Mark) -> Frozen:
             generation = self._routes.current(name)
             return self._keeper.freeze(name, generation, generation.version.digest, mark)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from replank.code.generation import Generation
+from replank.code.probe import TestCounts
 from replank.code.store import Version
 from replank.coordinator.phases import Course, Where
 from replank.coordinator.slot import Slot, WayBack
@@ -21,11 +22,13 @@ from replank.report import (
     Phase,
     PhaseOutcome,
     PhaseReport,
+    ReplayReport,
 )
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held
 from replank.verification.contract import ContractChange
+from replank.verification.effects import Effects
 from replank.verification.invariants import Invariants
 
 _FLUSH_AFTER_S = 0.05
@@ -47,6 +50,14 @@ class Participant:
     transfer: Transfer | None = None
     slow_checks: frozenset[str] = frozenset()
     """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
+    expect: str | None = None
+    """The digest that the candidate must have; None for any."""
+    signer: str | None = None
+    """Who has signed the candidate."""
+    replay: ReplayReport | None = None
+    """How recent queries were answered."""
+    tests: TestCounts | None = None
+    """How its own tests went; None when it has none."""
     contract_changes: tuple[ContractChange, ...] = ()
     """What the candidate offers otherwise than what serves."""
     invariants: Invariants | None = None
@@ -75,6 +86,11 @@ class Participant:
         assert self.transfer is not None, f"{self.name} is not prepared"
         return self.transfer
 
+    def prepared(self) -> str:
+        """Name the candidate and what it has passed, for the operator."""
+        passed = f" ({self.tests.passed} tests passed)" if self.tests else ""
+        return f"{self.name} {self.new.definition.label}{passed}"
+
     def report(self) -> ModuleReport:
         """Return what happened to this module."""
         old, new = self.old, self.candidate
@@ -90,6 +106,10 @@ class Participant:
             schema_to=new.definition.schema.version if new else 0,
             records_migrated=self.transfer.records if self.transfer else 0,
             mode=self.transfer.mode if self.transfer else "eager",
+            replay=self.replay,
+            signer=self.signer,
+            tests_passed=self.tests.passed if self.tests else 0,
+            tests_skipped=self.tests.skipped if self.tests else 0,
         )
 
 
@@ -123,9 +143,17 @@ class Transaction:
     """Held so that no save freezes a state while the gates are closed."""
     held: dict[str, Held] = field(default_factory=dict)
     messages_held: int = 0
+    expect_changes: frozenset[str] = frozenset()
+    """Queries whose replayed answers may change."""
+    cause: str = ""
+    """What made it necessary, for the report."""
     warnings: list[str] = field(default_factory=list)
     checks_passed: int = 0
     digests: tuple[str, str] = ("", "")
+    effects: Effects = field(default_factory=Effects)
+    """What the candidates did outside themselves."""
+    undo_left: list[str] = field(default_factory=list)
+    """What of it could not be taken back."""
     decided: bool = False
     """Whether the commit record is on the disk."""
     limit_s: float = 0.0
@@ -205,7 +233,8 @@ class Transaction:
         """Take everything back in reverse order.
 
         Returns:
-            What failed on the way; each failure is told and the rest goes on.
+            What failed on the way, and what could not be taken back; each failure is told and
+            the rest goes on.
         """
         failures = []
         while self._undo:
@@ -221,11 +250,22 @@ class Transaction:
         for times in self._times.values():
             if times.outcome is PhaseOutcome.DONE:
                 times.outcome = PhaseOutcome.UNDONE
-        return tuple(failures)
+        return (*failures, *self.undo_left)
+
+    def release_tasks(self) -> None:
+        """Let the tasks of the generations that served go on."""
+        for one in self.each():
+            one.slot.tasks.release()
+
+    def release_moments(self) -> None:
+        """Let the states be saved again."""
+        while self.moments:
+            self.moments.pop().release()
 
     def forget_undo(self) -> None:
         """Pass the point of no return: from here only forward."""
         self._undo.clear()
+        self.effects.forget()
         self.decided = True
 
     def flush(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from replank.report import ErrorReport, Phase, PhaseOutcome, ReloadReport
+from replank.report import ErrorReport, Phase, PhaseOutcome, ProbationReport, ReloadReport
 
 _logger = logging.getLogger("replank")
 
@@ -54,6 +54,40 @@ class ReloadStarted(Event, frozen=True, kw_only=True):
     reason: str = "call"
 
 
+class ReloadDeferred(Event, frozen=True, kw_only=True):
+    """A request for a reload has to wait."""
+
+    id: str
+    """Of the request, such as "s12"; the reload has no id yet."""
+    modules: tuple[str, ...]
+    why: str
+    until: float | None = None
+    """Unix seconds at which it is looked at again; None: when an operator says so."""
+    priority: str = "normal"
+
+
+class SourcesNoticed(Event, frozen=True, kw_only=True):
+    """The watcher saw files change, and says what it does about it."""
+
+    files: tuple[str, ...]
+    """Some of them, when there are many."""
+    total: int
+    modules: tuple[str, ...] = ()
+    """Modules that are reloaded because of it, as one transaction."""
+    detail: str = ""
+    """Why nothing is done, when nothing is done."""
+
+
+class ConfigReloaded(Event, frozen=True, kw_only=True):
+    """The configuration was read again."""
+
+    path: str
+    applied: tuple[str, ...]
+    """Keys whose new values hold."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys whose new values do not hold before the host is started again."""
+
+
 class PhaseStarted(Event, frozen=True, kw_only=True):
     """A phase of a reload began."""
 
@@ -82,6 +116,22 @@ class ReloadEnded(Event, frozen=True, kw_only=True):
     report: ReloadReport
 
 
+class ProbationStarted(Event, frozen=True, kw_only=True):
+    """A version that was committed is watched from now on."""
+
+    id: str
+    modules: tuple[str, ...]
+    seconds: float = 0.0
+    """How long."""
+
+
+class ProbationEnded(Event, frozen=True, kw_only=True):
+    """A version is watched no longer; its report says what was seen, and what tripped."""
+
+    id: str
+    report: ProbationReport
+
+
 class GenerationRetired(Event, frozen=True, kw_only=True):
     """A generation was taken out of memory, after the reload that replaced it."""
 
@@ -90,6 +140,15 @@ class GenerationRetired(Event, frozen=True, kw_only=True):
     seconds: float = 0.0
     """Seconds that it took to free."""
     detail: str = ""
+
+
+class GenerationLeaked(Event, frozen=True, kw_only=True):
+    """A generation was taken out of service, and something keeps it in memory."""
+
+    name: str
+    generation: int
+    holders: tuple[str, ...] = ()
+    """What keeps it, from what stays to what it holds."""
 
 
 class MessageFailed(Event, frozen=True, kw_only=True):
@@ -120,17 +179,23 @@ AnyEvent = (
     | HostStopped
     | ModuleLoaded
     | ReloadStarted
+    | ReloadDeferred
+    | SourcesNoticed
+    | ConfigReloaded
     | PhaseStarted
     | PhaseEnded
     | ReloadEnded
+    | ProbationStarted
+    | ProbationEnded
     | GenerationRetired
+    | GenerationLeaked
     | MessageFailed
     | TimerFailed
     | Warned
 )
 """Every event, as a type that msgspec can read back: `msgspec.json.decode(line, type=AnyEvent)`."""
 
-PhaseEvent = PhaseStarted | PhaseEnded
+PhaseEvent = PhaseStarted | PhaseEnded | ReloadDeferred
 """What `on_phase` receives."""
 
 Listener = Callable[[Event], None]
@@ -180,7 +245,9 @@ class Bus:
 __all__ = [
     "AnyEvent",
     "Bus",
+    "ConfigReloaded",
     "Event",
+    "GenerationLeaked",
     "GenerationRetired",
     "HostStarted",
     "HostStopped",
@@ -190,8 +257,12 @@ __all__ = [
     "PhaseEnded",
     "PhaseEvent",
     "PhaseStarted",
+    "ProbationEnded",
+    "ProbationStarted",
+    "ReloadDeferred",
     "ReloadEnded",
     "ReloadStarted",
+    "SourcesNoticed",
     "TimerFailed",
     "Warned",
 ]

@@ -32,9 +32,16 @@ class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Calls held at the closed gate."""
     calls: int = 0
     """Calls that entered since the host started."""
+    calls_refused: int = 0
+    """Calls refused because too many waited; never executed."""
+    generations_alive: int = 1
+    """Generations in memory: what serves, candidates, and what is not freed yet."""
+    messages_accepted: int = 0
     messages_queued: int = 0
     messages_handled: int = 0
     messages_failed: int = 0
+    messages_lost: int = 0
+    """Accepted, and neither handled nor failed nor queued: 0, or a mistake of ours."""
     source: str = ""
     """Where the author keeps the module."""
     uses: tuple[str, ...] = ()

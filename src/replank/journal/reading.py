@@ -61,6 +61,19 @@ def read_modules(path: Path) -> dict[str, Committed]:
     return _read(path, storage.committed) if path.is_file() else {}
 
 
+def check_journal(path: Path) -> tuple[str, ...]:
+    """Return what is wrong with a journal's pages and indexes, one line each.
+
+    Args:
+        path: The database file.
+
+    Raises:
+        JournalError: It cannot be opened at all.
+    """
+    found = _read(path, lambda db: [str(row[0]) for row in db.execute("PRAGMA quick_check(5)")])
+    return () if found == ["ok"] else tuple(found)
+
+
 def _read(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
     try:
         connection = storage.open_for_reading(path, _BUSY_TIMEOUT_S)
@@ -89,4 +102,4 @@ def _schemas(db: sqlite3.Connection, module: str) -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(row[0]) for row in rows)
 
 
-__all__ = ["Recorded", "read_modules", "read_recorded"]
+__all__ = ["Recorded", "check_journal", "read_modules", "read_recorded"]

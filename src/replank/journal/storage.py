@@ -251,11 +251,12 @@ def finish(db: sqlite3.Connection, tx_id: str, report: ReloadReport) -> None:
             found=f"outcome {report.outcome}, journal {found or 'nothing'}",
         )
     db.execute(
-        "UPDATE transactions SET state = ?, ended_at = ?, report = ? WHERE id = ?",
+        "UPDATE transactions SET state = ?, ended_at = COALESCE(ended_at, ?), report = ?"
+        " WHERE id = ?",
         (str(report.outcome), utc_now(), report.to_json(), tx_id),
     )
     db.executemany(
-        "INSERT INTO phases (tx, position, phase, place, seconds, outcome, detail)"
+        "INSERT OR REPLACE INTO phases (tx, position, phase, place, seconds, outcome, detail)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(tx_id, *row) for row in _phase_rows(report)],
     )

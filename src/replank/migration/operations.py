@@ -78,16 +78,18 @@ class Run:
         try:
             return function(*values)
         except Exception as error:
+            old = ", ".join(show(value) for value in values)
             raise MigrationError(
                 f"{self.step} failed at {paths.shown(location)}: {type(error).__name__}: {error}",
-                found=f"old value {', '.join(show(value) for value in values)}",
+                found=f"old value {old}",
                 expected=f"{getattr(function, '__qualname__', 'the function')} to return the new",
                 do="mend the step for values like this one",
-            ) from error
+            ).at(self.step, location, old=old) from error
 
     def fail(self, location: Location, what: str, **facts: str) -> MigrationError:
         """Return an error that names the step and the place."""
-        return MigrationError(f"{self.step} failed at {paths.shown(location)}: {what}", **facts)
+        error = MigrationError(f"{self.step} failed at {paths.shown(location)}: {what}", **facts)
+        return error.at(self.step, location)
 
 
 class Operation:

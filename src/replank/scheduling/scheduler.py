@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from replank.errors import HostStopped, SelfReload
+from replank.config import WhenBusy
+from replank.errors import HostStopped, SelfReload, UsageError
 from replank.instrumentation.events import PhaseEvent
 from replank.report import ReloadReport
+from replank.scheduling.order import (
+    Uses,
+    busy_report,
+    circles,
+    superseded,
+    superseded_report,
+    used_first,
+)
 from replank.traffic.calls import live_chain, outside_chain
 
 T = TypeVar("T")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,43 @@ class Target:
     """Path of the source; None for the module's configured one."""
     digest: str | None = None
     """A stored version's digest; None to read the source."""
+    expect: str | None = None
+    """The digest that the source must have; None for any."""
+
+
+def expecting(
+    targets: Mapping[str, Target], expect: str | Mapping[str, str] | None
+) -> Mapping[str, Target]:
+    """Return targets with the digests that their sources must have.
+
+    Args:
+        targets: By module name.
+        expect: One digest, for one module; or by name.
+
+    Raises:
+        UsageError: It names no digest, or a module that is not reloaded.
+    """
+    if expect is None:
+        return targets
+    named = {next(iter(targets)): expect} if isinstance(expect, str) else dict(expect)
+    if isinstance(expect, str) and len(targets) > 1:
+        raise UsageError(
+            "one digest is not enough for several modules",
+            found=expect,
+            expected="a digest by name: " + ", ".join(f"{one}=sha256:..." for one in targets),
+        )
+    for name, digest in named.items():
+        if name not in targets:
+            raise UsageError(f"{name} is not reloaded", found=name, expected=", ".join(targets))
+        if _DIGEST.fullmatch(digest) is None:
+            raise UsageError(
+                "that is no digest",
+                module=name,
+                found=digest,
+                expected="sha256: and 64 hexadecimal digits",
+                do="print it: replank digest FILE",
+            )
+    return {name: replace(one, expect=named.get(name)) for name, one in targets.items()}
 
 
 @dataclass(eq=False, slots=True)
@@ -35,9 +83,55 @@ class Request:
     on_phase: Callable[[PhaseEvent], None] | None = None
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
+    expect_changes: frozenset[str] = frozenset()
+    """Queries whose replayed answers may change."""
+    cause: str = ""
+    """What made it necessary, for the report."""
     ticket: Ticket = field(default_factory=lambda: Ticket(frozenset()))
     work: Callable[[], Awaitable[Any]] | None = None
     """What to do instead of a reload, while no reload of these modules runs."""
+    priority: int = 1
+    """The higher, the sooner among those that wait; equal ones keep their order."""
+    when_busy: WhenBusy = "queue"
+    """What becomes of it when its modules are not free."""
+    id: str = ""
+    """The reload's id, given when it is submitted."""
+    joined: list[Request] = field(default_factory=list)
+    """Requests that are done together with this one, and get the same answer."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The modules."""
+        return frozenset(self.targets)
+
+    @property
+    def reads_source(self) -> bool:
+        """Whether it takes what lies on the disk when its turn comes; a way back does not."""
+        return self.work is None and all(one.digest is None for one in self.targets.values())
+
+    def join(self, other: Request) -> None:
+        """Become one transaction with another request.
+
+        Args:
+            other: Its modules and ours use one another.
+        """
+        self.targets = {**self.targets, **other.targets}
+        self.allow_breaking |= other.allow_breaking
+        told = [one for one in (self.on_phase, other.on_phase) if one is not None]
+        self.on_phase = (lambda event: _tell_all(told, event)) if told else None
+        self.joined += [other, *other.joined]
+        for one in (self, *self.joined):
+            one.ticket.modules = self.names
+
+    def answer(self, act: Callable[[Ticket], None]) -> None:
+        """Do something with the ticket, and with those of the requests that joined."""
+        for one in (self, *self.joined):
+            act(one.ticket)
+
+
+def _tell_all(listeners: Iterable[Callable[[PhaseEvent], None]], event: PhaseEvent) -> None:
+    for listener in listeners:
+        listener(event)
 
 
 class Ticket(Awaitable[ReloadReport]):
@@ -81,6 +175,14 @@ class Ticket(Awaitable[ReloadReport]):
         if not self._answer.done():
             self._answer.set_exception(error)
 
+    def on_answer(self, told: Callable[[asyncio.Future[ReloadReport]], None]) -> None:
+        """Have a function called with the answer, once it is there.
+
+        Args:
+            told: Must not block.
+        """
+        self._answer.add_done_callback(told)
+
     def _refuse_self(self) -> None:
         chain = live_chain()
         if chain is None:
@@ -102,21 +204,33 @@ def _retrieve(answer: asyncio.Future[ReloadReport]) -> None:
         answer.exception()
 
 
+def _failing(error: BaseException) -> Callable[[Ticket], None]:
+    return lambda ticket: ticket.fail(error)
+
+
 class ReloadScheduler:
     """Run requests: those with a module or a tie in common one after the other, others together.
 
     Args:
         run: Takes a request through the phases and returns its report.
         tied_to: Returns a set of modules with everything that uses them or that they use.
+        uses: Returns what a module uses.
+        next_id: Returns a new reload's id.
     """
 
     def __init__(
         self,
         run: Callable[[Request], Awaitable[ReloadReport]],
         tied_to: Callable[[frozenset[str]], frozenset[str]],
+        *,
+        uses: Uses = lambda _: (),
+        next_id: Callable[[], str] = str,
     ) -> None:
         self._run = run
         self._tied_to = tied_to
+        self._uses = uses
+        self._next_id = next_id
+        self._looking = False
         self._waiting: list[Request] = []
         self._running: dict[Request, frozenset[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,10 +257,53 @@ class ReloadScheduler:
         """
         if self._stopped:
             raise HostStopped("the host takes no more reloads", do="start it again")
-        request.ticket = Ticket(frozenset(request.targets))
-        self._waiting.append(request)
-        self._start_free()
+        request.ticket = Ticket(request.names)
+        request.joined = []
+        if request.work is None:
+            request.id = self._next_id()
+        busy = self._holders(request) if request.when_busy == "refuse" else []
+        if busy:
+            request.ticket.answer(busy_report(request, busy))
+            return request.ticket
+        if request.when_busy == "newest":
+            self._supersede(request)
+        behind = (i for i, one in enumerate(self._waiting) if one.priority < request.priority)
+        self._waiting.insert(next(behind, len(self._waiting)), request)
+        self._look_soon()
         return request.ticket
+
+    def _holders(self, request: Request) -> list[Request]:
+        """Return the requests that run or wait and keep this one from beginning."""
+        tied = self._tied_to(request.names)
+        others = [*self._running, *self._waiting]
+        return [
+            one for one in others if request.names & self._tied_to(one.names) or tied & one.names
+        ]
+
+    def _supersede(self, newer: Request) -> None:
+        for older in superseded(newer, self._waiting):
+            self._waiting.remove(older)
+            report = superseded_report(older, newer)
+            older.answer(lambda ticket, report=report: ticket.answer(report))  # type: ignore[misc]
+
+    def _look_soon(self) -> None:
+        """Look once for all that is asked for in this turn of the loop: only then is it ordered."""
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look, context=outside_chain())
+
+    def _look(self) -> None:
+        self._looking = False
+        self._arrange()
+        self._start_free()
+
+    def _arrange(self) -> None:
+        """Put what is used before what uses it, and make one of what uses one another."""
+        for first, *others in circles(self._waiting, self._uses):
+            for other in others:
+                first.join(other)
+                self._waiting.remove(other)
+        self._waiting = used_first(self._waiting, self._uses)
 
     async def exclusively(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do something with a module while no reload of it, or of one tied to it, runs.
@@ -168,17 +325,17 @@ class ReloadScheduler:
         self._stopped = True
         waiting, self._waiting = self._waiting, []
         for request in waiting:
-            request.ticket.fail(HostStopped("the host stopped before the reload began"))
+            request.answer(_failing(HostStopped("the host stopped before the reload began")))
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start_free(self) -> None:
         """Start every request whose modules no earlier one holds or waits for."""
-        earlier = [(frozenset(one.targets), tied) for one, tied in self._running.items()]
+        earlier = [(one.names, tied) for one, tied in self._running.items()]
         still: list[Request] = []
         free: list[Request] = []
         for request in self._waiting:
-            names = frozenset(request.targets)
+            names = request.names
             tied = self._tied_to(names)
             if any(names & other_tied or tied & others for others, other_tied in earlier):
                 still.append(request)
@@ -204,13 +361,14 @@ class ReloadScheduler:
     async def _serve(self, request: Request) -> None:
         try:
             run = self._run(request) if request.work is None else request.work()
-            request.ticket.answer(await run)
+            report = await run
+            request.answer(lambda ticket: ticket.answer(report))
         except asyncio.CancelledError:
             # Whoever awaits the ticket has not been cancelled.
-            request.ticket.fail(HostStopped("the host stopped while the reload ran"))
+            request.answer(_failing(HostStopped("the host stopped while the reload ran")))
             raise
         except BaseException as error:
-            request.ticket.fail(error)
+            request.answer(_failing(error))
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -220,6 +378,6 @@ class ReloadScheduler:
         """Make room for the next one; also for a task that was cancelled before its first step."""
         if request not in self._running:
             return
-        request.ticket.fail(HostStopped("the host stopped before the reload began"))
+        request.answer(_failing(HostStopped("the host stopped before the reload began")))
         del self._running[request]
         self._start_free()

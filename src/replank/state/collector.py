@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -28,24 +30,45 @@ class _Collector:
 
     def __init__(self) -> None:
         self.holders = 0
+        self.sharers = 0
+        """Who wants what exists frozen, with the collector on for what is new."""
         self.was_enabled = True
         self.had_frozen = False
 
     def hold(self) -> None:
         if self.holders == 0:
             self.was_enabled = gc.isenabled()
-            self.had_frozen = gc.get_freeze_count() > 0
             gc.disable()
-            gc.freeze()
+            self._freeze()
         self.holders += 1
 
     def let_go(self) -> None:
+        if not self.had_frozen:
+            # What was made meanwhile goes to the oldest generation unseen: as young objects, a new
+            # state would be walked through in one go by the next collection.
+            gc.freeze()
         self.holders -= 1
-        if self.holders == 0:
-            if not self.had_frozen:  # else the program froze something itself: leave that alone
-                gc.unfreeze()
-            if self.was_enabled:
-                gc.enable()
+        self._thaw()
+        if self.holders == 0 and self.was_enabled:
+            gc.enable()
+
+    def share(self) -> None:
+        self._freeze()
+        self.sharers += 1
+
+    def unshare(self) -> None:
+        self.sharers -= 1
+        self._thaw()
+
+    def _freeze(self) -> None:
+        if not self.holders and not self.sharers:
+            self.had_frozen = gc.get_freeze_count() > 0
+        gc.freeze()
+
+    def _thaw(self) -> None:
+        # What the program froze itself is left alone.
+        if not self.holders and not self.sharers and not self.had_frozen:
+            gc.unfreeze()
 
 
 _collector: Final = _Collector()
@@ -115,6 +138,19 @@ class CollectorGuard:
                 expected=f"at most {limit:,}",
                 do="raise max_memory_bytes, or reload when the state is smaller",
             )
+
+
+@contextmanager
+def shared_heap() -> Iterator[None]:
+    """Keep the collector from what exists now: a collection would copy each page of a forked child.
+
+    What is made inside is collected as ever.
+    """
+    _collector.share()
+    try:
+        yield
+    finally:
+        _collector.unshare()
 
 
 def resident_bytes() -> int:

@@ -102,6 +102,24 @@ def fit(snapshot: Snapshot, code: Code) -> tuple[dict[str, Any], Migration]:
         SchemaError: No steps lead from its schema to the code's.
         MigrationError: A step failed, or a value does not fit its type.
     """
+    way = way_to(snapshot, code)
+    definition = code.definition
+    tree = way.upgrade(snapshot.tree)
+    built = restore(tree, definition.schema, hints=definition.hints, own=code.own)
+    return completed(built, code), way
+
+
+def way_to(snapshot: Snapshot, code: Code) -> Migration:
+    """Find the way from a snapshot's schema to the code's.
+
+    Args:
+        snapshot: The state to put in; its tree is not needed.
+        code: That of the generation that shall hold it.
+
+    Raises:
+        UsageError: The snapshot's schema is newer than the code's.
+        SchemaError: No steps lead from its schema to the code's.
+    """
     definition = code.definition
     schema = definition.schema
     if snapshot.schema.version > schema.version:
@@ -113,16 +131,24 @@ def fit(snapshot: Snapshot, code: Code) -> tuple[dict[str, Any], Migration]:
             serves=f"{definition.name} {definition.label} with the state as it was",
             do="reload the newer version first",
         )
-    way = find_path(snapshot.schema, schema, steps_of(definition), module=definition.name)
-    tree = way.upgrade(snapshot.tree)
-    built = restore(tree, schema, hints=definition.hints, own=code.own)
+    return find_path(snapshot.schema, schema, steps_of(definition), module=definition.name)
+
+
+def completed(built: dict[str, Any], code: Code) -> dict[str, Any]:
+    """Return built values with the defaults of the fields that the state did not have.
+
+    Args:
+        built: The values of the fields that it had.
+        code: That of the generation that shall hold them.
+    """
+    definition = code.definition
     carried = set(definition.carried)
     fresh = {
         name: type(value)() if definition.shape == "file" and type(value) in _CONTAINERS else value
         for name, value in definition.fresh_defaults()
         if name not in carried
     }
-    return fresh | built, way
+    return fresh | built
 
 
 # -- looking
@@ -292,9 +318,11 @@ __all__ = [
     "FieldState",
     "ImportReport",
     "StateReport",
+    "completed",
     "describe_snapshot",
     "describe_state",
     "fit",
     "freeze_in_slices",
     "snapshot_of",
+    "way_to",
 ]

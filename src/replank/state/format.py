@@ -2,7 +2,7 @@
 
 A file is a magic line, a format number, and frames; each frame is its length, a checksum, and
 MessagePack. The first frame is the header, the last one says how many there were, so a file that
-ends early is told from one that is whole. Large dicts are written in frames of some thousand
+ends early is told from one that is whole. Large dicts are written in frames of some hundred
 items.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -21,7 +22,8 @@ from replank.state.wire import WireReader, WireWriter, decode, encode, shared_no
 
 MAGIC = b"replank-snapshot"
 FORMAT = 1
-CHUNK_ITEMS = 4096
+CHUNK_ITEMS = 256
+"""Items in one frame: whoever reads one while calls go on is done in less than a millisecond."""
 _FRAME = struct.Struct(">I8s")
 _VERSION = struct.Struct(">H")
 _FRAME_BYTES_MAX = 1 << 31
@@ -51,15 +53,21 @@ def frames(snapshot: Snapshot) -> Iterator[bytes]:
     Raises:
         SnapshotError: The state holds something that cannot be on disk.
     """
+    yield from framed(_wires(snapshot))
+
+
+def framed(wires: Iterable[Any]) -> Iterator[bytes]:
+    """Yield the parts of a file around the wire forms of what is in it."""
     yield MAGIC + _VERSION.pack(FORMAT)
     count = 0
-    for wire in _wires(snapshot):
+    for wire in wires:
         count += 1
         yield _frame(wire)
     yield _frame(["close", count])
 
 
-def _wires(snapshot: Snapshot) -> Iterator[Any]:
+def header_of(snapshot: Snapshot) -> list[Any]:
+    """Return the wire form of all but the state and the messages."""
     header = {
         "module": snapshot.module,
         "label": snapshot.label,
@@ -69,7 +77,11 @@ def _wires(snapshot: Snapshot) -> Iterator[Any]:
         "taken_at": snapshot.taken_at,
         "inbox_position": snapshot.inbox_position,
     }
-    yield ["header", header]
+    return ["header", header]
+
+
+def _wires(snapshot: Snapshot) -> Iterator[Any]:
+    yield header_of(snapshot)
     shared = shared_nodes([*snapshot.tree.values(), *snapshot.messages])
     writer = WireWriter(shared)
     for name, node in snapshot.tree.items():
@@ -96,14 +108,27 @@ def _checksum(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=8).digest()
 
 
+class Part(NamedTuple):
+    """A field of a state, or some more items of one."""
+
+    name: str
+    node: Any
+    more: bool = False
+    """Whether `node` holds items that belong to the field of that name, which came before."""
+
+
 class SnapshotReader:
-    """Reads one file from its beginning to its end."""
+    """Reads one file from its beginning to its end: `head` first, then all `parts`.
+
+    Args:
+        file: The file, at its beginning.
+        name: Its name, for errors.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file = file
         self.name = name
         self.reader = WireReader()
-        self.tree: dict[str, Any] = {}
         self.messages: list[Any] = []
 
     def snapshot(self) -> Snapshot:
@@ -112,39 +137,70 @@ class SnapshotReader:
         Raises:
             SnapshotError: The file is not what `frames` made.
         """
+        head = self.head()
+        tree: dict[str, Any] = {}
+        for part in self.parts():
+            if part.more:
+                tree[part.name].update(part.node)
+            else:
+                tree[part.name] = part.node
+        return msgspec.structs.replace(head, tree=tree, messages=tuple(self.messages))
+
+    def head(self) -> Snapshot:
+        """Read all but the state and the messages.
+
+        Raises:
+            SnapshotError: The file does not begin as `frames` begins one.
+        """
+        with self._understanding():
+            self._check_format()
+            kind, *rest = self._wire()
+            if kind != "header":
+                raise self._refuse("has no header", found=str(kind))
+            header = rest[0]
+            return Snapshot(
+                module=header["module"],
+                label=header["label"],
+                digest=header["digest"],
+                schema=Schema.from_dict(header["schema"]),
+                tree={},
+                records=header["records"],
+                taken_at=header["taken_at"],
+                inbox_position=header.get("inbox_position", 0),
+            )
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the state part by part; the messages are there when it has ended.
+
+        Raises:
+            SnapshotError: The file is not what `frames` made; what was yielded before is worth
+                nothing.
+        """
+        fields: set[str] = set()
+        count = 1
+        while True:
+            with self._understanding():
+                kind, *rest = self._wire()
+                if kind == "close":
+                    break
+                part = self._part(kind, rest)
+                if part is not None and part.more and part.name not in fields:
+                    raise KeyError(part.name)
+            count += 1
+            if part is not None:
+                fields.add(part.name)
+                yield part
+        with self._understanding():
+            if rest[0] != count or self.file.read(1):
+                raise self._refuse("is corrupt: it has other frames than were written")
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
         try:
-            return self._snapshot()
+            yield
         except (IndexError, KeyError, TypeError, ValueError, SchemaError) as error:
             text = f"{type(error).__name__}: {error}"
             raise self._refuse("has frames that cannot be understood", found=text) from error
-
-    def _snapshot(self) -> Snapshot:
-        self._check_format()
-        kind, *rest = self._wire()
-        if kind != "header":
-            raise self._refuse("has no header", found=str(kind))
-        header = rest[0]
-        schema = Schema.from_dict(header["schema"])
-        count = 1
-        while True:
-            kind, *rest = self._wire()
-            if kind == "close":
-                break
-            self._take(kind, rest)
-            count += 1
-        if rest[0] != count or self.file.read(1):
-            raise self._refuse("is corrupt: it has other frames than were written")
-        return Snapshot(
-            module=header["module"],
-            label=header["label"],
-            digest=header["digest"],
-            schema=schema,
-            tree=self.tree,
-            records=header["records"],
-            taken_at=header["taken_at"],
-            messages=tuple(self.messages),
-            inbox_position=header.get("inbox_position", 0),
-        )
 
     def _check_format(self) -> None:
         head = self.file.read(len(MAGIC) + _VERSION.size)
@@ -189,19 +245,19 @@ class SnapshotReader:
             raise self._refuse("is corrupt: a frame is not what was written")
         return wire
 
-    def _take(self, kind: str, rest: list[Any]) -> None:
+    def _part(self, kind: str, rest: list[Any]) -> Part | None:
+        read = self.reader.read
         if kind == "field":
             name, wire = rest
-            self.tree[name] = self.reader.read(wire)
-        elif kind == "items":
+            return Part(name, read(wire))
+        if kind == "items":
             name, keys, wires = rest
-            node = self.tree[name]
-            for key, wire in zip(keys, wires, strict=True):
-                node[self.reader.read(key)] = self.reader.read(wire)
-        elif kind == "message":
-            self.messages.append(self.reader.read(rest[0]))
-        else:
-            raise self._refuse("has a frame of an unknown kind", found=str(kind))
+            pairs = zip(keys, wires, strict=True)
+            return Part(name, {read(key): read(wire) for key, wire in pairs}, more=True)
+        if kind == "message":
+            self.messages.append(read(rest[0]))
+            return None
+        raise self._refuse("has a frame of an unknown kind", found=str(kind))
 
     def _refuse(
         self, what: str, *, found: str | None = None, expected: str | None = None, do: str = ""
@@ -214,4 +270,14 @@ class SnapshotReader:
         )
 
 
-__all__ = ["CHUNK_ITEMS", "FORMAT", "MAGIC", "Snapshot", "SnapshotReader", "frames"]
+__all__ = [
+    "CHUNK_ITEMS",
+    "FORMAT",
+    "MAGIC",
+    "Part",
+    "Snapshot",
+    "SnapshotReader",
+    "framed",
+    "frames",
+    "header_of",
+]

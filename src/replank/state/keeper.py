@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from replank.errors import ReplankError, SchemaError, SnapshotError
+from replank.errors import PhaseTimeout, ReplankError, SchemaError, SnapshotError
+from replank.forks import ChildDied
 from replank.journal.journal import Journal
 from replank.journal.records import SnapshotRecord
-from replank.migration.engine import find_path, steps_of
+from replank.migration.engine import Migration, find_path, steps_of
 from replank.migration.steps import Step
 from replank.state.holder import Holder
-from replank.state.snapshot import Snapshot, read, restore, take, write
+from replank.state.loading import load, read_head
+from replank.state.snapshot import Snapshot, disk_errors, write
+from replank.state.writing import Copier, Writing, name_for
 from replank.threads import in_thread
 from replank.traffic.messages import Mark
 
@@ -31,6 +33,8 @@ class Kept:
 
 
 StepsOfVersion = Callable[[str], Awaitable[tuple[Step, ...]]]
+Frozen = Snapshot | Writing
+"""A state of one moment: copied, or being written by a child that is a copy of that moment."""
 
 
 class StateKeeper:
@@ -40,15 +44,23 @@ class StateKeeper:
         folder: Where the snapshots lie.
         journal: Knows which there are.
         kept: How many to keep of each module.
+        limit_s: Seconds that writing a large state may take.
     """
 
-    def __init__(self, folder: Path, journal: Journal, *, kept: int = 3) -> None:
+    def __init__(
+        self, folder: Path, journal: Journal, *, kept: int = 3, limit_s: float = 600.0
+    ) -> None:
         self._folder = folder
         self._journal = journal
         self._kept = kept
+        self._limit_s = limit_s
+        self._copiers: dict[str, Copier] = {}
 
-    def freeze(self, module: str, holder: Holder, digest: str, mark: Mark) -> Snapshot:
-        """Copy a module's state with its inbox's mark; nothing may be in flight in it.
+    def freeze(self, module: str, holder: Holder, digest: str, mark: Mark) -> Frozen:
+        """Hold fast a module's state with its inbox's mark; nothing may be in flight in it.
+
+        A small state is copied; a large one is left to a forked child, which takes milliseconds
+        whatever its size.
 
         Args:
             module: Its name.
@@ -59,55 +71,57 @@ class StateKeeper:
         Raises:
             MigrationError: A value cannot be taken apart.
         """
-        definition = holder.definition
-        carried = set(definition.carried)
-        values = {key: value for key, value in holder.values().items() if key not in carried}
-        return take(
-            module,
-            values,
-            definition.schema,
-            label=definition.label,
-            digest=digest,
-            hints=definition.hints,
-            own=holder.own,
-            messages=mark.messages,
-            inbox_position=mark.position,
-        )
+        copier = self._copiers.setdefault(module, Copier(module, self._folder))
+        return copier.freeze(holder, digest, mark)
 
-    async def write(self, snapshot: Snapshot, kind: str) -> None:
+    async def write(self, frozen: Frozen, kind: str) -> None:
         """Put a snapshot on the disk and make it known, durable on return.
 
         Args:
-            snapshot: From `freeze`.
+            frozen: From `freeze`.
             kind: Why: "stop", "commit", "interval", "inbox".
 
         Raises:
             SnapshotError: The state cannot be written.
             JournalError: It was written, but not made known.
+            ChildDied: The child that wrote it was killed; the next save copies in this process.
         """
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise SnapshotError(
-                f"the folder {self._folder} cannot be made",
-                module=snapshot.module,
-                found=f"{type(error).__name__}: {error}",
-                expected="a folder with room that this process may write to",
-                do="make room or mend the permissions; the last snapshot is untouched",
-            ) from error
-        path = self._folder / f"{snapshot.module}-{uuid4().hex[:12]}.snapshot"
-        await in_thread(write, snapshot, path)
+        if isinstance(frozen, Writing):
+            frozen = await self._finished(frozen, kind)
+        head, path = (
+            (frozen.head, frozen.path)
+            if isinstance(frozen, Writing)
+            else (frozen, await self._written(frozen))
+        )
         await self._journal.record_snapshot(
             SnapshotRecord(
-                module=snapshot.module,
+                module=head.module,
                 path=path.name,
-                digest=snapshot.digest,
-                schema_version=snapshot.schema.version,
-                taken_at=snapshot.taken_at,
+                digest=head.digest,
+                schema_version=head.schema.version,
+                taken_at=head.taken_at,
                 kind=kind,
             )
         )
-        await self._prune(snapshot.module)
+        await self._prune(head.module)
+
+    async def _finished(self, writing: Writing, kind: str) -> Frozen:
+        """Wait for a child; at a stop, when nothing changes any more, copy here what it did not."""
+        try:
+            await writing.finish(self._limit_s)
+        except (ChildDied, PhaseTimeout):
+            self._copiers[writing.head.module].forks = False
+            if kind != "stop":
+                raise
+            return writing.again()
+        return writing
+
+    async def _written(self, snapshot: Snapshot) -> Path:
+        path = name_for(self._folder, snapshot.module)
+        with disk_errors(path.name, snapshot.module):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await in_thread(write, snapshot, path)
+        return path
 
     async def load(self, module: str, holder: Holder, steps_of_version: StepsOfVersion) -> Kept:
         """Find a module's last sound snapshot and bring it to the schema of what serves.
@@ -124,14 +138,18 @@ class StateKeeper:
             MigrationError: A step failed.
         """
         warnings: list[str] = []
+        definition = holder.definition
         for record in self._journal.latest_snapshots(module):
+            path = self._folder / record.path
             try:
-                snapshot = await in_thread(read, self._folder / record.path)
+                head = await in_thread(read_head, path)
+                way = await _way(head, holder, steps_of_version)
+                schema, hints = definition.schema, definition.hints
+                head, values = await load(path, way, schema, hints, holder.own)
             except SnapshotError as error:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue
-            values = await _fitted(snapshot, holder, steps_of_version)
-            return Kept(values, snapshot.messages, tuple(warnings), snapshot.inbox_position)
+            return Kept(values, head.messages, tuple(warnings), head.inbox_position)
         return Kept(warnings=tuple(warnings))
 
     def sweep(self) -> None:
@@ -149,19 +167,15 @@ class StateKeeper:
                 (self._folder / record.path).unlink()
 
 
-async def _fitted(
-    snapshot: Snapshot, holder: Holder, steps_of_version: StepsOfVersion
-) -> dict[str, Any]:
-    """Bring a snapshot's tree to the schema of what serves, and build its values."""
+async def _way(head: Snapshot, holder: Holder, steps_of_version: StepsOfVersion) -> Migration:
+    """Find the way from a snapshot's schema to that of what serves."""
     definition = holder.definition
-    old, new, own = snapshot.schema, definition.schema, steps_of(definition)
+    old, new, own = head.schema, definition.schema, steps_of(definition)
     try:
-        migration = find_path(old, new, own, module=snapshot.module)
+        return find_path(old, new, own, module=head.module)
     except SchemaError as error:
         try:
-            back = await steps_of_version(snapshot.digest)
+            back = await steps_of_version(head.digest)
         except ReplankError:
             raise error from None
-        migration = find_path(old, new, own, module=snapshot.module, reverse=back, going_back=True)
-    tree = migration.upgrade(snapshot.tree)
-    return restore(tree, definition.schema, hints=definition.hints, own=holder.own)
+        return find_path(old, new, own, module=head.module, reverse=back, going_back=True)

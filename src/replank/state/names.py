@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import typing
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from replank.errors import MigrationError
 from replank.hints import is_private
+
+_HELPER: Final = re.compile(r"@h[0-9a-f]{12}$")
+"""What the private name of a helper ends with (`code/helpers.py`): its content, no number."""
 
 
 class Namespace:
@@ -18,10 +22,12 @@ class Namespace:
     Args:
         root: The private name of the generation (`ledger@7`), or None: then everything under any
             private name counts as the module's own, and nothing can be found by name.
+        helpers: The private names of its helpers: their classes belong to it, too.
     """
 
-    def __init__(self, root: str | None) -> None:
+    def __init__(self, root: str | None, helpers: Iterable[str] = ()) -> None:
         self.root = root
+        self._roots = frozenset((root, *helpers)) if root is not None else frozenset()
         self._found: dict[str, Any] = {}
 
     @classmethod
@@ -37,7 +43,9 @@ class Namespace:
             for named in _classes_in(hint)
             if is_private(module := named.__module__)
         }
-        return cls(roots.pop() if len(roots) == 1 else None)
+        helpers = {one for one in roots if _HELPER.search(one)}
+        own = roots - helpers
+        return cls(own.pop() if len(own) == 1 else None, helpers)
 
     def owns(self, thing: Any) -> bool:
         """Tell whether a class or function belongs to the module."""
@@ -46,7 +54,7 @@ class Namespace:
             return False
         if self.root is None:
             return is_private(module)
-        return module == self.root or module.startswith(self.root + ".")
+        return self._is_below(module)
 
     def classes(self) -> Iterable[type]:
         """Yield the module's own classes that stand at the top level of its files."""
@@ -93,14 +101,14 @@ class Namespace:
             do=f"keep {name}, or write a step that replaces it",
         )
 
+    def _is_below(self, module: str) -> bool:
+        return any(module == one or module.startswith(f"{one}.") for one in self._roots)
+
     def _modules(self) -> list[ModuleType]:
-        root = self.root
-        if root is None:
-            return []
         return [
             module
             for name, module in list(sys.modules.items())
-            if (name == root or name.startswith(root + ".")) and isinstance(module, ModuleType)
+            if self._is_below(name) and isinstance(module, ModuleType)
         ]
 
 

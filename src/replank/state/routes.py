@@ -67,7 +67,7 @@ def table_routes(old: Holder, new: Holder, migration: Migration) -> tuple[TableR
                 compiled.new_field,
                 _record_type(old, compiled.old_field),
                 _record_type(new, compiled.new_field),
-                _checked(compiled),
+                checked(compiled),
                 compiled.down,
             )
         )
@@ -79,8 +79,12 @@ def _record_type(holder: Holder, name: str) -> Any:
     return form.args[1]
 
 
-def _checked(compiled: RecordMigration) -> Callable[[Any], Any]:
-    """Return the way up that refuses a record whose way back does not give it again."""
+def checked(compiled: RecordMigration) -> Callable[[Any], Any]:
+    """Return the way up that refuses a record whose way back does not give it again.
+
+    Args:
+        compiled: The record's ways.
+    """
     up, check, down = compiled.up, compiled.check, compiled.down
     if check is None or down is None:
         return up
@@ -88,13 +92,14 @@ def _checked(compiled: RecordMigration) -> Callable[[Any], Any]:
     def upgrade(old: Any) -> Any:
         new = up(old)
         if not check(old, new):
+            back = f"{show(down(new, None))} from {show(new)}"
             raise MigrationError(
                 f"a record of {compiled.old_field} does not come back the same by going up and "
                 "down",
-                found=f"{show(down(new, None))} from {show(new)}",
+                found=back,
                 expected=show(old),
                 do="correct the step's two directions, or declare the conversion lossy=True",
-            )
+            ).at("", (compiled.old_field, "*"), old=show(old), new=back)
         return new
 
     return upgrade

@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -90,6 +90,21 @@ def restore(
     Raises:
         MigrationError: A value does not fit its type; a field is missing or unknown.
     """
+    check_fields(tree, schema)
+    return trees_of(hints, own).thaw(tree)
+
+
+def check_fields(found: Iterable[str], schema: Schema) -> None:
+    """Check that a state has the fields of a schema, but for those with a default.
+
+    Args:
+        found: The names of its fields.
+        schema: The generation's schema.
+
+    Raises:
+        MigrationError: A field is missing or unknown.
+    """
+    tree = frozenset(found)
     named = {field.name: field for field in schema.fields}
     unknown = sorted(name for name in tree if name not in named)
     if unknown:
@@ -107,7 +122,6 @@ def restore(
             expected=", ".join(named),
             do="add them in a step, or give them a default",
         )
-    return trees_of(hints, own).thaw(tree)
 
 
 def trees_of(hints: Mapping[str, Any], own: Namespace | None = None) -> Trees:
@@ -155,29 +169,70 @@ def write(snapshot: Snapshot, path: str | Path) -> None:
         SnapshotError: The state holds something that cannot be on disk, or the disk refuses.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    temporary = temporary_of(path)
     try:
-        with temporary.open("xb") as file:
-            for frame in frames(snapshot):
-                file.write(frame)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with disk_errors(path.name, snapshot.module):
+            write_frames(frames(snapshot), temporary)
+            publish(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_of(path: Path) -> Path:
+    """Return a name beside a file under which it can be written; `StateKeeper.sweep` knows it."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+
+
+def write_frames(parts: Iterable[bytes], temporary: Path) -> None:
+    """Write the parts of a file, durable on return, under a name that nobody reads yet.
+
+    Args:
+        parts: Of the file.
+        temporary: From `temporary_of`; it must not exist.
+    """
+    with temporary.open("xb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a file that is all on the disk its name, durable on return.
+
+    Args:
+        temporary: What was written.
+        path: Its name; an existing file is replaced at once.
+    """
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def disk_errors(name: str, module: str) -> Iterator[None]:
+    """Say what the disk refuses in our words, and whose state it was.
+
+    Args:
+        name: Of the file that is written.
+        module: Whose state it is.
+
+    Raises:
+        SnapshotError: The disk refused, or the state cannot be written.
+    """
+    try:
+        yield
     except OSError as error:
         raise SnapshotError(
-            f"the snapshot {path.name} cannot be written",
-            module=snapshot.module,
+            f"the snapshot {name} cannot be written",
+            module=module,
             found=f"{type(error).__name__}: {error}",
             expected="a folder with room that this process may write to",
             do="make room or mend the permissions; the last snapshot is untouched",
         ) from error
     except SnapshotError as error:
-        error.module = error.module or snapshot.module
+        error.module = error.module or module
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -200,16 +255,8 @@ def read(path: str | Path, *, module: str | None = None) -> Snapshot:
             corrupt, or another module's.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            snapshot = SnapshotReader(file, path.name).snapshot()
-    except OSError as error:
-        raise SnapshotError(
-            f"the snapshot {path.name} cannot be opened",
-            module=module,
-            found=f"{type(error).__name__}: {error}",
-            do="use the snapshot before it",
-        ) from error
+    with opened(path, module) as reader:
+        snapshot = reader.snapshot()
     if module is not None and snapshot.module != module:
         raise SnapshotError(
             f"the snapshot {path.name} is another module's",
@@ -220,14 +267,43 @@ def read(path: str | Path, *, module: str | None = None) -> Snapshot:
     return snapshot
 
 
+@contextlib.contextmanager
+def opened(path: Path, module: str | None = None) -> Iterator[SnapshotReader]:
+    """Lend a reader of a file.
+
+    Args:
+        path: The file.
+        module: Whose state it is, for errors.
+
+    Raises:
+        SnapshotError: There is none, or the disk refuses.
+    """
+    try:
+        with path.open("rb") as file:
+            yield SnapshotReader(file, path.name)
+    except OSError as error:
+        raise SnapshotError(
+            f"the snapshot {path.name} cannot be opened",
+            module=module,
+            found=f"{type(error).__name__}: {error}",
+            do="use the snapshot before it",
+        ) from error
+
+
 __all__ = [
     "Snapshot",
+    "check_fields",
     "count_records",
     "digest",
+    "disk_errors",
     "frames",
+    "opened",
+    "publish",
     "read",
     "restore",
     "take",
+    "temporary_of",
     "trees_of",
     "write",
+    "write_frames",
 ]

@@ -98,12 +98,13 @@ def mismatch_error(error: Mismatch) -> MigrationError:
         error: The signal, with every place it came through.
     """
     why = f" ({error.why})" if error.why else ""
+    new = f"{show(error.found)} ({type(error.found).__qualname__})"
     return MigrationError(
         f"the state does not fit its type at {error.path or 'its root'}{why}",
-        found=f"{show(error.found)} ({type(error.found).__qualname__})",
+        found=new,
         expected=error.expected,
         do="write a step that converts the value, or widen the type",
-    )
+    ).at("", (error.path,), new=new)
 
 
 def freeze(value: Any, hint: Any = Any, *, own: Namespace | None = None) -> Any:

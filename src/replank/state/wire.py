@@ -13,6 +13,7 @@ import decimal
 import uuid
 import zoneinfo
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -82,7 +83,7 @@ class WireWriter:
         shared: What `shared_nodes` returned for everything that will be written.
     """
 
-    def __init__(self, shared: frozenset[int]) -> None:
+    def __init__(self, shared: AbstractSet[int]) -> None:
         self.shared = shared
         self.numbers: dict[int, int] = {}
         self.building: set[int] = set()

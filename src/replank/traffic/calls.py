@@ -11,6 +11,9 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
 
+import msgspec
+
+from replank.suspended import references
 from replank.traffic.leaf import LeafPass
 
 _STACK_DEPTH_MAX = 50
@@ -47,47 +50,51 @@ class LaneOfChain(Protocol):
     def in_flight(self) -> int:
         """How many calls from outside are in flight there."""
 
-    def forget(self, chain: Chain) -> None:
-        """Count a chain out."""
 
-
-class Chain:
+class Chain(msgspec.Struct, eq=False):
     """One call from outside with all the calls it makes in turn; it carries its own admission.
 
-    Args:
-        lane: The lane it enters first.
+    Every suspending call makes one. It is a Struct because that is made in half the time of a plain
+    object, and when it has ended it stays in its context, dead: to put the context back costs more
+    than to ask the next one that looks whether the chain lives.
+
+    Attributes:
+        first: The lane that it entered first; None once it has ended.
         call: Name of its outermost call.
+        started_at: When it began, in seconds of `perf_counter`.
+        others: Further lanes that it has touched, in order; None for none.
+        waits_at: The gates at which branches of it wait.
+        blocker: Set when a drain's policy ends the call.
     """
 
-    __slots__ = (
-        "_first",
-        "_others",
-        "_token",
-        "alive",
-        "blocker",
-        "call",
-        "started_at",
-        "waits_at",
-    )
+    first: LaneOfChain | None
+    call: str
+    started_at: float
+    others: list[LaneOfChain] | None = None
+    waits_at: tuple[GateOfChain, ...] = ()
+    blocker: Blocker | None = None
 
-    blocker: Blocker
-    """Set when a drain's policy ends the call."""
+    @staticmethod
+    def of(lane: LaneOfChain, call: str) -> Chain:
+        """Return a new chain, in flight in a lane.
 
-    def __init__(self, lane: LaneOfChain, call: str) -> None:
-        # Every suspending call makes one: what is rarely needed is not made here.
-        self._first = lane
-        self._others: list[LaneOfChain] | None = None
-        self._token: contextvars.Token[Chain | None] | None = None
-        self.alive = True
-        self.call = call
-        self.started_at = perf_counter()
-        self.waits_at: tuple[GateOfChain, ...] = ()
-        lane.chains.add(self)
+        Args:
+            lane: The lane it enters first.
+            call: Name of its outermost call.
+        """
+        chain = Chain(lane, call, perf_counter())
+        lane.chains.add(chain)
+        return chain
+
+    @property
+    def alive(self) -> bool:
+        """Whether the call is still in flight."""
+        return self.first is not None
 
     @property
     def lanes(self) -> tuple[LaneOfChain, ...]:
-        """Every lane that the chain has touched, in order."""
-        return (self._first, *(self._others or ()))
+        """Every lane that the chain has touched, in order; none once it has ended."""
+        return () if self.first is None else (self.first, *(self.others or ()))
 
     @property
     def awaited(self) -> bool:
@@ -96,43 +103,42 @@ class Chain:
 
     def begin(self) -> Chain:
         """Make this the chain of the running task, so that nested calls find it."""
-        self._token = chain_var.set(self)
+        chain_var.set(self)
         return self
 
     def touch(self, lane: LaneOfChain) -> None:
         """Be in flight in this lane too, until the outermost call ends."""
-        if lane is self._first or not self.alive:
+        if lane is self.first or self.first is None:
             return
-        if self._others is None:
-            self._others = [lane]
-        elif lane in self._others:
+        if self.others is None:
+            self.others = [lane]
+        elif lane in self.others:
             return
         else:
-            self._others.append(lane)
+            self.others.append(lane)
         lane.chains.add(self)
 
     def leave(self) -> None:
         """End the call: be in flight nowhere, and note how long it took while a reload looks."""
-        first = self._first
+        first = self.first
+        if first is None:
+            return
         if first.timed:
             gate = first.gate
             gate.longest_call_s = max(gate.longest_call_s, perf_counter() - self.started_at)
-        self.end()
+        self.first = None
+        first.chains.discard(self)
+        if first.on_empty is not None or self.others is not None:
+            self._tell(first)
 
-    def end(self) -> None:
-        """Be in flight nowhere."""
-        self.alive = False
-        self._first.forget(self)
-        if self._others is not None:
-            for lane in self._others:
-                lane.forget(self)
-        token = self._token
-        if token is not None:
-            self._token = None
-            try:  # noqa: SIM105 - suppress() costs more than the call itself
-                chain_var.reset(token)
-            except ValueError:
-                pass  # an abandoned call, closed by the collector in another context
+    def _tell(self, first: LaneOfChain) -> None:
+        """Tell the drains of every lane that this chain has left."""
+        others, self.others = self.others or [], None
+        for lane in others:
+            lane.chains.discard(self)
+        for lane in (first, *others):
+            if lane.on_empty is not None and not lane.in_flight:
+                lane.on_empty()
 
 
 chain_var: contextvars.ContextVar[Chain | None] = contextvars.ContextVar(
@@ -178,7 +184,7 @@ async def finish(result: Any) -> Any:
 def live_chain() -> Chain | None:
     """Return the chain that the running code belongs to, if it has not ended."""
     chain = chain_var.get()
-    return chain if chain is not None and chain.alive else None
+    return chain if chain is not None and chain.first is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +262,10 @@ def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
     wanted = {id(chain) for chain in chains}
     held = _Holders({}, [])
     for task in asyncio.all_tasks():
-        frames = _stack_of(task)
-        for depth, frame in enumerate(frames):
-            for value in list(frame.f_locals.values()):
+        stack = _stack_of(task)
+        frames = [frame for _, frame in stack]
+        for depth, (suspended, frame) in enumerate(stack):
+            for value in references(suspended):
                 if id(value) in wanted and id(value) not in held.chains:
                     held.chains[id(value)] = (task, tuple(map(_place, frames[depth:])))
                 elif isinstance(value, LeafPass) and value.lane in lanes:
@@ -267,17 +274,17 @@ def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
     return held
 
 
-def _stack_of(task: asyncio.Task[Any]) -> list[FrameType]:
-    """Return the frames of a suspended task from outermost to innermost, through every await."""
-    frames: list[FrameType] = []
+def _stack_of(task: asyncio.Task[Any]) -> list[tuple[Any, FrameType]]:
+    """Return what a suspended task awaits, with frames, from outermost to innermost."""
+    stack: list[tuple[Any, FrameType]] = []
     awaited: Any = task.get_coro()
-    while awaited is not None and len(frames) < _STACK_DEPTH_MAX:
+    while awaited is not None and len(stack) < _STACK_DEPTH_MAX:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
             break
-        frames.append(frame)
+        stack.append((awaited, frame))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    return frames
+    return stack
 
 
 def _place(frame: FrameType) -> str:

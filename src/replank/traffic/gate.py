@@ -78,6 +78,8 @@ class Gate:
         self.waiting_max = waiting_max
         self.lane = Lane(self, 0)
         self.refused = 0
+        self.on_hold: Callable[[], None] | None = None
+        """Called in the context of each call that has to wait; it must not raise."""
         self.longest_call_s = 0.0
         self._calls_before = 0
         self._waiting: deque[_Waiting] = deque()
@@ -212,8 +214,22 @@ class Gate:
         """
         if self.lane.open:  # a stale reference to a retired generation: no wait, today's entry
             return await self.entry(call)(*args, **kwargs)
+        return await self.wait_and_read(call, lambda: (args, kwargs))
+
+    async def wait_and_read(
+        self, call: str, read: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> Any:
+        """Hold a call while the gate is closed, then read its arguments and run it.
+
+        Arguments made of the module's own classes must be of the generation that runs the call.
+
+        Args:
+            call: Name of the call.
+            read: Returns its arguments; called when it enters.
+        """
         chain = await self.wait(call)
         try:
+            args, kwargs = read()
             method = self.method(call)
             self.lane.calls += 1
             if chain is None:
@@ -239,6 +255,8 @@ class Gate:
             )
         waiting = _Waiting(call, live_chain(), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        if self.on_hold is not None:
+            self.on_hold()
         if waiting.chain is not None:
             waiting.chain.waits_at = (*waiting.chain.waits_at, self)
         if self._hold is not None:
@@ -283,7 +301,7 @@ class Gate:
             chain.touch(self.lane)
             waiting.released.set_result(None)
         else:
-            waiting.released.set_result(Chain(self.lane, waiting.call))
+            waiting.released.set_result(Chain.of(self.lane, waiting.call))
 
     def entry(self, call: str) -> Callable[..., Any]:
         """Return what a handle calls in the generation that serves, or raise UnknownCall."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any, Protocol
 
 from replank.definition import Call
@@ -129,16 +130,27 @@ class Lane:
         """
         self.calls += 1
         chain = chain_var.get()
-        if chain is not None and chain.alive:
+        if chain is not None and chain.first is not None:
             chain.touch(self)
             return None
         leaf = self.leaf
         if leaf is not None:
             leaf.count += 1
             return leaf
-        chain = Chain(self, call)
-        chain._token = chain_var.set(chain)
+        chain = Chain(self, call, perf_counter())  # as `Chain.of` and `begin`, on the hot path
+        self.chains.add(chain)
+        chain_var.set(chain)
         return chain
+
+    def forget(self, chain: Chain) -> None:
+        """Count a chain out that goes on: it is kept where it stands; tells the drain if the last.
+
+        Args:
+            chain: It has touched this lane alone.
+        """
+        self.chains.discard(chain)
+        if self.on_empty is not None and not self.in_flight:
+            self.on_empty()
 
     async def detour(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Take a call that found the lane not open: let its chain through, or have it wait.
@@ -174,9 +186,3 @@ class Lane:
         while waiting & self.chains:  # noqa: ASYNC110 - as said in the next line
             # A look each millisecond: a hook would cost every call that leaves.
             await asyncio.sleep(GRACE_LOOK_S)
-
-    def forget(self, chain: Chain) -> None:
-        """Count a chain out; tells the drain when it was the last."""
-        self.chains.discard(chain)
-        if self.on_empty is not None and not self.in_flight:
-            self.on_empty()

@@ -27,10 +27,8 @@ class SealOfLane(Protocol):
         """
 
 
-class AbortedChain(Chain):
+class AbortedChain(Chain, eq=False):
     """A chain whose call was cancelled by a drain: its caller gets `CallAborted`."""
-
-    __slots__ = ()
 
     def leave(self) -> None:
         """End the call; a cancellation by the drain becomes the error that says so."""
@@ -51,10 +49,8 @@ class AbortedPass(LeafPass):
         _say_aborted(error, self.blocker)
 
 
-class OutlivingChain(Chain):
+class OutlivingChain(Chain, eq=False):
     """A detached chain: at its end it is looked whether it wrote behind the seal."""
-
-    __slots__ = ()
 
     def leave(self) -> None:
         """End the call.
@@ -143,9 +139,10 @@ def _leaving(frame: FrameType) -> BaseException | None:
     return error if error.__traceback__.tb_frame is frame else None
 
 
-def _say_aborted(error: BaseException | None, blocker: Blocker) -> None:
+def _say_aborted(error: BaseException | None, blocker: Blocker | None) -> None:
     if not isinstance(error, asyncio.CancelledError) or error.args != (CANCELLED_BY_DRAIN,):
         return
+    assert blocker is not None, "set together with the class"
     task = asyncio.current_task()
     if task is not None and task.uncancel() > 0:
         return  # its caller has been cancelled, too

@@ -220,7 +220,7 @@ class Stream(AsyncIterator[Any]):
         if chain is not None:
             chain.touch(self._lane)
             return None
-        return Chain(self._lane, self._call).begin()
+        return Chain.of(self._lane, self._call).begin()
 
     def _begin(self) -> AsyncGenerator[Any, None]:
         lane, args, kwargs = self._lane, self._args, self._kwargs

@@ -5,9 +5,11 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from replank.cli import render
+from replank.cli import render, render_plan
 from replank.cli.live import PhaseTrack, line_of, show_phases
+from replank.control.locate import Contact
 from replank.instrumentation.events import PhaseEnded, PhaseStarted, Warned
+from replank.instrumentation.status import Gate, HostStatus, ModuleStatus
 from replank.report import ModulePlan, Outcome, Phase, PhaseOutcome, Plan
 from tests.unit.control.fake_host import report
 
@@ -72,7 +74,7 @@ def test_a_plan_that_would_be_rejected_says_why():
         unchanged=True,
     )
     plan = Plan(modules=(module,), accepted=False, error=report(Outcome.REJECTED).error)
-    text = text_of(render.render_plan(plan))
+    text = text_of(render_plan.render_plan(plan))
     assert "byte for byte" in text
     assert "would be rejected" in text
     assert "do: correct the migration" in text
@@ -131,3 +133,36 @@ def test_plain_lines_are_for_phases_that_ended():
     assert line_of(PhaseStarted(id="r1", phase=Phase.DRAIN)) is None
     ended = PhaseEnded(id="r1", phase=Phase.DRAIN, seconds=0.002, detail="3 calls")
     assert line_of(ended) == "drain     done      2.0 ms  calls wait  3 calls"
+
+
+def test_counts_are_short():
+    numbers = (0, 1_234, 999_999, 1_000_000, 123_456_789, 999_999_999, 5_000_000_000)
+    assert [render.count_of(number) for number in numbers] == [
+        *("0", "1,234", "999,999", "1.0 M", "123.5 M", "1.0 G", "5.0 G"),
+    ]
+
+
+def test_a_status_fits_80_columns_whatever_the_names_and_numbers_are():
+    modules = tuple(
+        ModuleStatus(
+            name=name,
+            label="2026.11.24-rc1+build77",
+            digest="d",
+            generation=12_345,
+            schema=12,
+            gate=Gate.CLOSED,
+            in_flight=1_200,
+            waiting=10_000,
+            calls=123_456_789_012,
+            messages_queued=100_000,
+        )
+        for name in ("api", "recommendation_engine_for_all_shops_of_the_world")
+    )
+    status = HostStatus(pid=4_194_304, data_dir="/srv" * 40, started_at="", modules=modules)
+    contact = Contact(pid=1, socket="s", http="https://127.0.0.1:65535", version="1")
+    text = text_of(render.render_status(status, contact))
+    assert max(map(len, text.splitlines())) <= 80
+    for part in ("123.5 G", "12345", "100,000", "10,000", "closed"):
+        assert part in text
+    words = "".join(text.split())
+    assert "recommen" in words

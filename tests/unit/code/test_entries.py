@@ -28,6 +28,7 @@ class StubLane:
         self.open = True
         self.calls = self.in_flight = self.left = 0
         self.nested = False
+        self.first = self  # it stands for a chain too
         self.touched: list[object] = []
         self.detours: list[tuple] = []
 

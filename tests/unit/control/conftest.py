@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -79,6 +80,16 @@ async def tcp(server):
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+def bearer(server):
+    """Return the header that bears the token."""
+    return {"Authorization": f"Bearer {Path(server.contact.token_file).read_text().strip()}"}
+
+
+@pytest.fixture
+def token(server):
+    return bearer(server)
 
 
 @pytest.fixture

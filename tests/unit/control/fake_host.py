@@ -6,7 +6,9 @@ import types
 
 from replank.errors import UnknownModule, UsageError
 from replank.instrumentation.events import PhaseEnded, PhaseStarted
+from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus, ModuleStatus
+from replank.live_config import ConfigReport
 from replank.reading import read_definition
 from replank.report import (
     ErrorReport,
@@ -159,6 +161,7 @@ class FakeHost:
         self.ledger.total = 0
         self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
         self.messages = []
+        self.recent = RecentEvents(100)
         self.reloads = []
         self.outcome = Outcome.COMMITTED
         self.gate = asyncio.Event()
@@ -178,10 +181,17 @@ class FakeHost:
     async def call(self, name, method, args, kwargs):
         return await getattr(self.ledger, method)(*args, **kwargs)
 
+    async def call_with(self, name, method, read):
+        return await self.call(name, method, *read())
+
+    async def opened(self, name):
+        pass
+
     async def send(self, name, method, args, kwargs):
         self.messages.append((method, args, kwargs))
 
-    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=()):
+    def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
+        self.how = how
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
@@ -201,7 +211,7 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what, *, allow_breaking=()):
+    async def plan(self, what, *, allow_breaking=(), expect_changes=(), rehearse=False):
         self.allowed = list(allow_breaking)
         return Plan(
             modules=(
@@ -222,6 +232,9 @@ class FakeHost:
                 ),
             )
         )
+
+    async def reload_config(self):
+        return ConfigReport(path="replank.toml")
 
     async def history(self, limit=20, module=None):
         return tuple(report(tx=f"r{number}") for number in range(limit, 0, -1))

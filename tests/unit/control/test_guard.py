@@ -15,7 +15,11 @@ async def test_a_request_that_names_this_host_comes_in(ask, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["evil.example", "localhost.evil.example", "", "127.0.0.1.nip.io", "@"]
+    "name",
+    [
+        *("evil.example", "localhost.evil.example", "", "127.0.0.1.nip.io", "@"),
+        *("localhost:1@evil.example", "localhost:x", "localhost:123456", "[::1", "::1]", "a[::1]"),
+    ],
 )
 async def test_a_foreign_host_header_is_refused(ask, name):
     answer = await ask("POST", "/modules/ledger/deposit", {"owner": "ada"}, host=name)
@@ -91,6 +95,14 @@ async def test_over_tcp_a_reload_takes_the_configured_source_only(ask, config, h
     assert host.reloads == []
     answer = await ask("POST", "/control/reload", {"modules": {"ledger": None}}, headers)
     assert answer.json["outcome"] == "committed"
+
+
+def test_what_the_guard_remembers_of_host_headers_is_bounded():
+    guard = TcpGuard("127.0.0.1", [], "secret-token")
+    for port in range(5_000):
+        guard.admit([(b"host", b"localhost:%d" % port)], control=False)
+    assert len(guard._seen) <= 1_024
+    guard.admit([(b"host", b"LOCALHOST:64999")], control=False)
 
 
 def test_beyond_loopback_even_calls_need_the_token():

@@ -1,3 +1,4 @@
+import io
 import logging
 
 import msgspec
@@ -11,7 +12,7 @@ from replank.instrumentation.events import (
     ReloadEnded,
     Warned,
 )
-from replank.instrumentation.log import line_of, log_event
+from replank.instrumentation.log import line_of, log_event, log_to_stream, logger
 from replank.instrumentation.status import HostStatus, ModuleStatus
 from replank.report import ErrorReport, ModuleReport, Outcome, Phase, ReloadReport
 
@@ -88,3 +89,39 @@ def test_a_status_survives_the_way_through_json():
     module = ModuleStatus(name="ledger", label="1", digest="sha256:0", generation=1, schema=1)
     status = HostStatus(pid=1, data_dir="d", started_at="now", modules=(module,))
     assert HostStatus.from_json(status.to_json()) == status
+
+
+def lines_of(*events, level=logging.DEBUG):
+    stream = io.StringIO()
+    handler = log_to_stream(stream, level=level, as_json=True)
+    before = logger.level
+    try:
+        for event in events:
+            log_event(event)
+        logger.error("by hand: %s", 5)
+        try:
+            raise ValueError("boom")
+        except ValueError:
+            logger.exception("it failed")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    return [msgspec.json.decode(line) for line in stream.getvalue().splitlines()]
+
+
+def test_structured_lines_hold_the_fields_of_their_event():
+    warned, ended, by_hand, failed = lines_of(
+        Warned(text="slow\ndrain", module="ledger"), ReloadEnded(id="7", report=REPORT)
+    )
+    assert warned["level"] == "warning"
+    assert (warned["type"], warned["module"], warned["text"]) == ("Warned", "ledger", "slow\ndrain")
+    assert ended["message"] == "reload 7 of ledger rolled back in verify: books do not add"
+    assert ended["report"]["error"]["kind"] == "CheckError"
+    assert (by_hand["message"], by_hand["level"]) == ("by hand: 5", "error")
+    assert "ValueError: boom" in failed["traceback"]
+    assert all(line["logger"] == "replank" and line["at"] > 0 for line in (warned, by_hand))
+
+
+def test_a_structured_line_is_written_whatever_text_a_module_raises():
+    first, *_ = lines_of(Warned(text="\ud800"))
+    assert first["type"] == "Warned"

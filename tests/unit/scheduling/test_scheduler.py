@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 
 import pytest
 
@@ -19,12 +20,20 @@ REPORT = ReloadReport(id="1", outcome=Outcome.COMMITTED, modules=())
 class Parts:
     """A scheduler whose reloads begin when they may and end when they are told to."""
 
-    def __init__(self, ties=()):
+    def __init__(self, ties=(), uses=None):
+        self.uses = uses or {}
         self.ties = [frozenset(tie) for tie in ties]
+        self.ties += [frozenset({user, *used}) for user, used in self.uses.items()]
         self.began = []
         self.chains = []
         self.ends = {}
-        self.scheduler = ReloadScheduler(self.run, self.tied_to)
+        ids = (f"r{number}" for number in itertools.count(1))
+        self.scheduler = ReloadScheduler(
+            self.run,
+            self.tied_to,
+            uses=lambda name: self.uses.get(name, ()),
+            next_id=lambda: next(ids),
+        )
 
     def tied_to(self, names):
         return names.union(*(tie for tie in self.ties if tie & names))
@@ -36,8 +45,9 @@ class Parts:
         self.ends[name] = asyncio.get_running_loop().create_future()
         return await self.ends[name]
 
-    def submit(self, *names):
-        return self.scheduler.submit(Request({name: Target() for name in names}))
+    def submit(self, *names, when_busy="queue"):
+        targets = {name: Target() for name in names}
+        return self.scheduler.submit(Request(targets, when_busy=when_busy))
 
     async def end(self, name, report=REPORT):
         self.ends[name].set_result(report)
@@ -263,7 +273,7 @@ async def test_a_ticket_that_is_done_may_be_awaited_from_anywhere():
     ticket.answer(REPORT)
     ticket.answer(REPORT)
     ticket.fail(ValueError("too late"))
-    chain = Chain(Lane(Gate("ledger"), 1), "upgrade").begin()
+    chain = Chain.of(Lane(Gate("ledger"), 1), "upgrade").begin()
     assert await ticket is REPORT
     chain.leave()
 

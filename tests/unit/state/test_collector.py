@@ -6,7 +6,12 @@ import pytest
 
 from replank.errors import MigrationError
 from replank.state import collector
-from replank.state.collector import CollectorGuard, release_in_slices, resident_bytes
+from replank.state.collector import (
+    CollectorGuard,
+    release_in_slices,
+    resident_bytes,
+    shared_heap,
+)
 from replank.state.slices import run_all
 
 
@@ -114,3 +119,50 @@ def test_containers_are_emptied_a_little_at_a_time_but_not_what_is_in_them():
     assert not big
     assert not containers
     assert inner == [1, 2]
+
+
+def test_a_shared_heap_is_frozen_while_what_is_new_is_still_collected():
+    before = gc.get_freeze_count()
+    with shared_heap():
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+    assert gc.get_freeze_count() == before
+
+
+def test_a_guard_and_a_shared_heap_may_overlap_in_any_order():
+    before = gc.get_freeze_count()
+    heap, guard = shared_heap(), CollectorGuard()
+    heap.__enter__()
+    guard.__enter__()
+    assert not gc.isenabled()
+    heap.__exit__(None, None, None)
+    assert not gc.isenabled()
+    assert gc.get_freeze_count() > before
+    guard.close()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == before
+    guard, heap = CollectorGuard(), shared_heap()
+    guard.__enter__()
+    heap.__enter__()
+    guard.close()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > before
+    heap.__exit__(None, None, None)
+    assert gc.get_freeze_count() == before
+
+
+def test_a_shared_heap_is_thawed_when_the_work_fails():
+    before = gc.get_freeze_count()
+    with pytest.raises(ValueError, match="x"), shared_heap():
+        raise ValueError("x")
+    assert gc.get_freeze_count() == before
+
+
+def test_what_was_made_under_a_guard_is_old_when_it_is_closed():
+    guard = CollectorGuard()
+    guard.__enter__()
+    made = [[] for _ in range(5_000)]
+    guard.close()
+    assert made
+    # As young objects they would start a collection that walks through all of them.
+    assert not any(any(one is made for one in gc.get_objects(generation)) for generation in (0, 1))

@@ -27,34 +27,35 @@ async def lane() -> Lane:
 
 async def test_a_chain_is_in_flight_in_each_lane_that_it_touches_once(lane):
     other = Lane(Gate("other"), 1)
-    chain = Chain(lane, "deposit")
+    chain = Chain.of(lane, "deposit")
     chain.touch(other)
     chain.touch(other)
     chain.touch(lane)
     assert chain.lanes == (lane, other)
-    chain.end()
+    chain.leave()
+    chain.leave()
+    assert chain.lanes == ()
     assert not lane.chains
     assert not other.chains
 
 
 async def test_an_ended_chain_touches_nothing_more(lane):
     other = Lane(Gate("other"), 1)
-    chain = Chain(lane, "deposit")
-    chain.end()
+    chain = Chain.of(lane, "deposit")
+    chain.leave()
     chain.touch(other)
     assert not other.chains
 
 
 async def test_a_begun_chain_is_found_by_the_code_it_runs_and_not_after_its_end(lane):
-    chain = Chain(lane, "deposit").begin()
+    chain = Chain.of(lane, "deposit").begin()
     assert live_chain() is chain
     chain.leave()
     assert live_chain() is None
-    assert chain_var.get() is None
 
 
 async def test_a_task_that_outlives_its_chain_belongs_to_none(lane):
-    chain = Chain(lane, "deposit").begin()
+    chain = Chain.of(lane, "deposit").begin()
     go = asyncio.Event()
 
     async def later():
@@ -69,7 +70,7 @@ async def test_a_task_that_outlives_its_chain_belongs_to_none(lane):
 
 async def test_a_chain_that_is_left_in_another_context_is_in_flight_nowhere(lane):
     """The collector closes an abandoned call in whatever context it happens to run."""
-    chain = Chain(lane, "deposit").begin()
+    chain = Chain.of(lane, "deposit").begin()
     contextvars.copy_context().run(chain.leave)
     assert not chain.alive
     assert not lane.chains
@@ -78,7 +79,7 @@ async def test_a_chain_that_is_left_in_another_context_is_in_flight_nowhere(lane
 
 async def test_a_chain_is_awaited_while_one_of_its_lanes_is_drained(lane):
     other = Lane(Gate("other"), 1)
-    chain = Chain(lane, "deposit")
+    chain = Chain.of(lane, "deposit")
     chain.touch(other)
     assert chain.awaited is False
     other.on_empty = lambda: None
@@ -92,7 +93,7 @@ async def test_a_chain_is_awaited_while_one_of_its_lanes_is_drained(lane):
 async def test_the_last_chain_to_leave_tells_the_drain(lane):
     told = []
     lane.on_empty = lambda: told.append(len(lane.chains))
-    first, last = Chain(lane, "a"), Chain(lane, "b")
+    first, last = Chain.of(lane, "a"), Chain.of(lane, "b")
     first.leave()
     assert told == []
     last.leave()
@@ -101,20 +102,20 @@ async def test_the_last_chain_to_leave_tells_the_drain(lane):
 
 async def test_the_longest_call_is_noted_at_the_gate_of_its_outermost_module(lane):
     lane.timed = True
-    chain = Chain(lane, "deposit")
+    chain = Chain.of(lane, "deposit")
     chain.started_at -= 5
     chain.leave()
-    Chain(lane, "quick").leave()
+    Chain.of(lane, "quick").leave()
     assert 5 <= lane.gate.longest_call_s < 6
     lane.timed = False
-    slower = Chain(lane, "deposit")
+    slower = Chain.of(lane, "deposit")
     slower.started_at -= 50
     slower.leave()
     assert lane.gate.longest_call_s < 6
 
 
 async def test_outside_chain_is_a_context_without_one_and_leaves_the_own_alone(lane):
-    chain = Chain(lane, "deposit").begin()
+    chain = Chain.of(lane, "deposit").begin()
     assert outside_chain().run(live_chain) is None
     assert live_chain() is chain
     chain.leave()
@@ -195,12 +196,12 @@ async def test_the_task_of_a_blocker_is_its_outermost_call_not_one_of_its_branch
 
 
 async def test_a_blocker_that_no_task_carries_is_named_all_the_same(lane):
-    chains = [Chain(lane, "reload")]  # in a list: no frame holds the chain itself
+    chains = [Chain.of(lane, "reload")]  # in a list: no frame holds the chain itself
     (blocker,) = find_blockers([lane])
     assert blocker.task is None
     assert blocker.stack == ()
     assert str(blocker).startswith("ledger.reload (")
-    chains[0].end()
+    chains[0].leave()
 
 
 async def test_a_cancellation_that_nobody_asked_of_this_task_ends_only_the_call():

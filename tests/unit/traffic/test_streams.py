@@ -152,9 +152,9 @@ async def test_a_stream_inside_a_call_that_a_drain_waits_for_is_let_through():
 async def test_a_rehearsal_streams_from_the_candidate_and_not_from_what_serves():
     gate = open_gate(numbers=numbers_of(1))
     candidate = make_lane(gate, 2, numbers=numbers_of(2))
-    chain = Chain(candidate, "reload").begin()
+    chain = Chain.of(candidate, "reload").begin()
     assert await anext(candidate.entries["numbers"]()) == (2, 0)
-    chain.end()
+    chain.leave()
     assert gate.calls == 0
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from replank.errors import DefinitionError, PhaseTimeout
-from replank.traffic.calls import chain_var, live_chain
+from replank.traffic.calls import live_chain
 from replank.traffic.drain import Drain
 from replank.traffic.gate import Gate
 from replank.traffic.tasks import Tasks
@@ -299,7 +299,7 @@ async def test_a_spawned_task_is_no_part_of_the_call_that_spawned_it():
     gate.first_open(make_lane(gate, 1, outer=outer))
     await call(gate, "outer")
     assert seen == [None]
-    assert chain_var.get() is None
+    assert live_chain() is None
 
 
 async def test_a_timer_in_flight_is_waited_for_by_a_drain():

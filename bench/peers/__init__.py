@@ -1,0 +1,1 @@
+"""Replank beside what people use today, on one timetable."""
