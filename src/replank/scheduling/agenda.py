@@ -274,6 +274,8 @@ class Agenda:
             for one in group:
                 self._close(one, _failing(error))
             return
+        for one in group:
+            one.answer(ticket.lead)
         ticket.on_answer(lambda answer: self._ended(group, answer))
 
     def _ended(self, group: list[Entry], answer: asyncio.Future[ReloadReport]) -> None:

@@ -121,7 +121,7 @@ class Request:
         self.on_phase = (lambda event: _tell_all(told, event)) if told else None
         self.joined += [other, *other.joined]
         for one in (self, *self.joined):
-            one.ticket.modules = self.names
+            one.ticket.widen(self.names)
 
     def answer(self, act: Callable[[Ticket], None]) -> None:
         """Do something with the ticket, and with those of the requests that joined."""
@@ -142,11 +142,17 @@ class Ticket(Awaitable[ReloadReport]):
 
     Args:
         modules: The modules that will be reloaded.
+
+    Attributes:
+        modules: The same; more than were asked for when other requests have joined.
     """
 
     def __init__(self, modules: frozenset[str]) -> None:
+        loop = asyncio.get_running_loop()
         self.modules = modules
-        self._answer: asyncio.Future[ReloadReport] = asyncio.get_running_loop().create_future()
+        self._answer: asyncio.Future[ReloadReport] = loop.create_future()
+        self._widened: asyncio.Future[None] = loop.create_future()
+        self._followers: list[Ticket] = []
         self._answer.add_done_callback(_retrieve)
 
     @property
@@ -160,10 +166,28 @@ class Ticket(Awaitable[ReloadReport]):
         Raises:
             SelfReload: The awaiting code runs inside a call of a module that is to be reloaded.
         """
-        if not self._answer.done():
-            self._refuse_self()
-        # A caller that gives up must not cancel the reload, nor the answer that others await.
-        return asyncio.shield(self._answer).__await__()
+        return self._wait().__await__()
+
+    def widen(self, modules: frozenset[str]) -> None:
+        """Note that the reload will be one of more modules than were asked for.
+
+        Args:
+            modules: All of them; whoever waits inside one of them is told that it waits in vain.
+        """
+        self.modules |= modules
+        widened, self._widened = self._widened, asyncio.get_running_loop().create_future()
+        widened.set_result(None)
+        for one in self._followers:
+            one.widen(modules)
+
+    def lead(self, follower: Ticket) -> None:
+        """Have another ticket know what this one's reload becomes.
+
+        Args:
+            follower: Of a request that this one's reload answers, too.
+        """
+        self._followers.append(follower)
+        follower.widen(self.modules)
 
     def answer(self, report: ReloadReport) -> None:
         """Give the report to whoever waits."""
@@ -182,6 +206,13 @@ class Ticket(Awaitable[ReloadReport]):
             told: Must not block.
         """
         self._answer.add_done_callback(told)
+
+    async def _wait(self) -> ReloadReport:
+        while not self._answer.done():
+            self._refuse_self()
+            # A caller that gives up must not cancel the reload, nor the answer that others await.
+            await asyncio.wait((self._answer, self._widened), return_when=asyncio.FIRST_COMPLETED)
+        return self._answer.result()
 
     def _refuse_self(self) -> None:
         chain = live_chain()
