@@ -24,7 +24,7 @@ from typing import Any, Final
 from replank.definition import CallKind, takes_resume
 from replank.errors import HostStopped, ReplankError, StateSealed, StreamEnded
 from replank.instrumentation.log import logger
-from replank.traffic.calls import Chain, live_chain
+from replank.traffic.calls import Chain, live_chain, outside_chain
 from replank.traffic.lane import Lane, LaneState
 from replank.traffic.message import Message, renew, renewed
 from replank.traffic.stepwise import stepwise
@@ -35,6 +35,8 @@ _LOOK_SHARE: Final = 50
 """A look behind the seal may take a fiftieth of a stream's time."""
 _NOTHING: Final = object()
 _MOVED: Final = "another version serves"
+_closings: set[asyncio.Task[None]] = set()
+"""What ends methods between two items: the loop alone would not keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +129,15 @@ class Stream(AsyncIterator[Any]):
     async def aclose(self) -> None:
         """End the stream early; its `finally` blocks run, at a closed gate when it opens."""
         if self._items is None:
+            self._over = True
             return
         chain: Chain | None = None
         with contextlib.suppress(HostStopped):
             chain = await self._enter()
+        items, self._items = self._items, None
         try:
-            await self._items.aclose()
+            if items is not None:
+                await items.aclose()
         finally:
             self._finish()
             if chain is not None:
@@ -184,13 +189,23 @@ class Stream(AsyncIterator[Any]):
         return "ended" if why_not else "carried"
 
     def leave(self, error: ReplankError | None) -> None:
-        """Have it leave its generation before its next item.
+        """Have it leave its generation: at once, whenever its reader asks for the next item.
 
         Args:
             error: What its reader gets; None when it goes on in the generation that serves.
         """
+        if self._leaves:
+            return  # it does already, and its reader has been told why
         self._leaves, self._ends_with = True, error
-        if self._reader is not None and not self._is_cut:
+        if self._reader is None:
+            closing = asyncio.get_running_loop().create_task(
+                self._let_go(),
+                name=f"end of a stream of {self._lane.label}",
+                context=outside_chain(),
+            )
+            _closings.add(closing)
+            closing.add_done_callback(_closings.discard)
+        elif not self._is_cut:
             self._is_cut = True
             self._reader.cancel(_MOVED)
 
@@ -283,19 +298,26 @@ class Stream(AsyncIterator[Any]):
     async def _go_over(self) -> None:
         """Leave the generation it was in; it begins again in the one that serves, or it is over."""
         self._leaves, error = False, self._ends_with
-        items, self._items = self._items, None
-        self._came_from = self._lane.label
-        self._lane.streams.discard(self)
-        if items is not None:
-            try:
-                await items.aclose()
-            except Exception as failure:
-                # Its clean-up runs in a version that is gone: it may read, and not write.
-                name = f"{self._lane.gate.module}.{self._call}"
-                logger.warning("%s failed when its stream was ended: %s", name, failure)
+        await self._let_go()
         if error is not None:
             self._over = True
             raise error
+
+    async def _let_go(self) -> None:
+        """End the method in the generation it was in, which may wait for nothing else."""
+        items, self._items = self._items, None
+        if items is None:
+            return
+        old = self._lane
+        self._came_from = old.label
+        try:
+            await items.aclose()
+        except Exception as failure:
+            # Its clean-up runs in a version that is gone: it may read, and not write.
+            name = f"{self._lane.gate.module}.{self._call}"
+            logger.warning("%s failed when its stream was ended: %s", name, failure)
+        finally:
+            old.streams.discard(self)
 
     def _finish(self) -> None:
         self._over = True

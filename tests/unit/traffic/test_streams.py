@@ -11,7 +11,7 @@ from replank.traffic.calls import Chain
 from replank.traffic.drain import Drain
 from replank.traffic.gate import Gate
 from replank.traffic.lane import LaneState
-from replank.traffic.streams import IDLE_S, Moved
+from replank.traffic.streams import IDLE_S, Moved, end_streams
 
 from .parts import call, held, make_lane, open_gate, start, turns
 
@@ -292,6 +292,21 @@ async def test_a_stream_that_resumes_goes_on_in_the_new_version_after_the_last_i
     assert await anext(read) == (3, 8)
     await read.aclose()
     assert gate.in_flight == 0
+
+
+async def test_a_stream_between_two_items_lets_go_of_its_version_although_nobody_reads_on():
+    log = []
+    gate = open_gate(numbers=feed_of(1, "resume", log=log))
+    old, read = gate.lane, gate.lane.entries["numbers"]()
+    await anext(read)
+    assert await reload(gate, numbers=feed_of(2, "resume")) == Moved(carried=1)
+    await turns()
+    assert log == [1]
+    assert len(old.streams) == 0
+    end_streams(old, lambda _: StreamEnded("too late"))  # its time is up: it has left long ago
+    assert await anext(read) == (2, 1)
+    await read.aclose()
+    assert [item async for item in read] == []
 
 
 async def test_a_stream_of_which_nothing_was_read_resumes_at_its_beginning():
