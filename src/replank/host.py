@@ -49,7 +49,8 @@ from replank.scheduling.clock import Clock, SystemClock
 from replank.scheduling.desk import RECENT, ScheduleDesk, What
 from replank.scheduling.entries import Priority
 from replank.scheduling.probations import KeepsProbations
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target, expecting
+from replank.scheduling.ticket import Ticket
 from replank.state.keeper import StateKeeper
 from replank.threads import in_thread
 from replank.traffic.handle import Handle

@@ -103,6 +103,30 @@ def check_schedule(schedule: ScheduleConfig, location: Callable[[str], str | Non
     check_hours("schedule.", schedule.windows, schedule.quiet_hours, location)
 
 
+def check_mode(
+    module: str, mode: str, location: Callable[[str], str | None], *, threads: bool
+) -> None:
+    """Refuse a window for a module whose calls write while the loop copies.
+
+    Args:
+        module: Its name.
+        mode: How its state is to travel.
+        location: Returns where in the file a key stands.
+        threads: Whether its calls run in threads.
+
+    Raises:
+        ConfigError: Says where and why.
+    """
+    if threads and mode == "windowed":
+        raise ConfigError(
+            f"{module} cannot be copied in a window while its calls run in threads",
+            found='mode = "windowed" and threads = true',
+            expected="one of them",
+            do='take mode out (or say "eager"), or let the calls run on the event loop',
+            location=location(f"modules.{module}.mode"),
+        )
+
+
 def check_hours(
     prefix: str,
     windows: tuple[str, ...],

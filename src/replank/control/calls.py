@@ -30,7 +30,7 @@ from replank.control.protocol import TASK_KEY
 from replank.definition import CallKind
 from replank.instrumentation.log import logger
 from replank.traffic.calls import chain_var
-from replank.traffic.streams import Resumed
+from replank.traffic.moves import Resumed
 
 PREFIX: Final = "/modules/"
 _MESSAGES: Final = "messages"

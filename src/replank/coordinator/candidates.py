@@ -229,7 +229,8 @@ class Candidates:
     def _limits(self, one: Participant) -> StateLimits:
         config = self.workshop.config
         return StateLimits(
-            mode=Mode(one.slot.config.mode),
+            # No barrier holds while other threads write; in the pause none of them runs.
+            mode=Mode.EAGER if one.slot.config.threads else Mode(one.slot.config.mode),
             windowed_from_records=config.windowed_from_records,
             pause_max_s=config.max_pause_s,
             memory_max_bytes=config.max_memory_bytes,

@@ -17,7 +17,7 @@ from replank.errors import DefinitionError, StreamEnded
 from replank.instrumentation.events import Bus, GenerationLeaked, GenerationRetired, Warned
 from replank.report import Phase
 from replank.threads import in_thread
-from replank.traffic.streams import end_streams
+from replank.traffic.moves import end_streams
 from replank.verification.leaks import holders_of, told
 
 _SEARCH_S: Final = 0.2

@@ -11,8 +11,8 @@ from replank.errors import PhaseTimeout
 from replank.traffic.calls import Blocker, find_blockers
 from replank.traffic.gate import Gate, Held
 from replank.traffic.lane import Lane
+from replank.traffic.moves import rest_streams
 from replank.traffic.outliving import abort, as_usual
-from replank.traffic.streams import rest_streams
 
 _BLOCKERS_NAMED_MAX = 5
 _CANCEL_GRACE_S = 1.0
@@ -128,7 +128,8 @@ class Drain:
         )
         for blocker in chosen:
             abort(blocker)
-        await self._wait_empty(_CANCEL_GRACE_S)
+        if chosen:
+            await self._wait_empty(_CANCEL_GRACE_S)
         return chosen
 
 

@@ -30,7 +30,7 @@ from typing import Any, cast
 from replank.errors import HostStopped, Overloaded, UnknownCall
 from replank.traffic.calls import Chain, finish, live_chain
 from replank.traffic.lane import Lane, LaneState
-from replank.traffic.streams import Moved, end_streams, move_streams
+from replank.traffic.moves import Moved, end_streams, move_streams
 
 _RELEASE_ROUNDS_MAX = 1_000
 _PASSED = (LaneState.QUIET, LaneState.RETIRED)
@@ -80,6 +80,8 @@ class Gate:
         self.refused = 0
         self.on_hold: Callable[[], None] | None = None
         """Called in the context of each call that has to wait; it must not raise."""
+        self.threads: Any = None
+        """Where the module's `def` calls run: its `ThreadPool`; None for the event loop."""
         self.longest_call_s = 0.0
         self._calls_before = 0
         self._waiting: deque[_Waiting] = deque()

@@ -12,6 +12,7 @@ from replank.definition import Call
 from replank.traffic.calls import Chain, chain_var, finish, live_chain
 from replank.traffic.leaf import GRACE_LOOK_S, LeafPass
 from replank.traffic.open_streams import OpenStreams
+from replank.traffic.thread_calls import ThreadCall
 
 
 class GateLike(Protocol):
@@ -20,6 +21,7 @@ class GateLike(Protocol):
     module: str
     longest_call_s: float
     lane: Lane
+    threads: Any
 
     async def opened(self) -> None:
         """Return when the gate is open, at once when it is."""
@@ -74,6 +76,7 @@ class Lane:
         "generation",
         "label",
         "leaf",
+        "left_behind",
         "methods",
         "on_empty",
         "open",
@@ -98,6 +101,8 @@ class Lane:
         """What is known of each call, by name."""
         self.label = f"{gate.module} (generation {generation})"
         self.streams = OpenStreams()
+        self.left_behind: dict[Chain, ThreadCall] = {}
+        """Calls that run in a thread on, though their callers have given up."""
         self.seal: Any = None
         """Keeps calls that outlive the generation from writing; None while it serves."""
         self.timed = False

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from replank.instrumentation.log import logger
 from replank.traffic.calls import Chain, live_chain, outside_chain
 from replank.traffic.lane import Lane, LaneState
 from replank.traffic.message import Message, renew, renewed
+from replank.traffic.moves import Resumed
 from replank.traffic.stepwise import stepwise
 
 IDLE_S: Final = 0.1
@@ -39,31 +39,6 @@ _closings: set[asyncio.Task[None]] = set()
 """What ends methods between two items: the loop alone would not keep them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """A stream went on in another generation."""
-
-    module: str
-    call: str
-    came_from: str
-    goes_on_in: str
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """How many streams were open when another generation began to serve, and what became of them.
-
-    Attributes:
-        carried: Go on in the new generation.
-        ended: Were ended with an error.
-        finishing: Go on in the old one.
-    """
-
-    carried: int = 0
-    ended: int = 0
-    finishing: int = 0
-
-
 class Stream(AsyncIterator[Any]):
     """One open stream.
 
@@ -74,6 +49,7 @@ class Stream(AsyncIterator[Any]):
         kwargs: Keyword arguments.
 
     Attributes:
+        call: Name of the call.
         resumed: Where it has gone on, reload by reload.
     """
 
@@ -82,7 +58,7 @@ class Stream(AsyncIterator[Any]):
     ) -> None:
         self.resumed: list[Resumed] = []
         self._lane = lane
-        self._call = call
+        self.call = call
         self._args = args
         self._kwargs = kwargs
         self._items: AsyncGenerator[Any, None] | None = None
@@ -178,7 +154,7 @@ class Stream(AsyncIterator[Any]):
         Returns:
             The field of `Moved` that counts it.
         """
-        contract = self._lane.contract.get(self._call)
+        contract = self._lane.contract.get(self.call)
         policy = contract.on_reload if contract is not None else "finish"
         if policy == "finish":
             return "finishing"
@@ -224,7 +200,7 @@ class Stream(AsyncIterator[Any]):
         if begins or asked.state is not LaneState.RETIRED:
             let_in = gate.let_in(chain, asked)
             if let_in is None and not asked.open:
-                fresh = await gate.wait(self._call)
+                fresh = await gate.wait(self.call)
                 if self._items is None:
                     self._lane = gate.lane
                 if fresh is not None:
@@ -235,21 +211,21 @@ class Stream(AsyncIterator[Any]):
         if chain is not None:
             chain.touch(self._lane)
             return None
-        return Chain.of(self._lane, self._call).begin()
+        return Chain.of(self._lane, self.call).begin()
 
     def _begin(self) -> AsyncGenerator[Any, None]:
         lane, args, kwargs = self._lane, self._args, self._kwargs
         if self._came_from:
             if why_not := self._why_not_in(lane):
                 raise self._ended(lane, why_not)
-            message = Message(self._call, args, kwargs)
+            message = Message(self.call, args, kwargs)
             _, args, kwargs = renewed(message, lane.contract, lane.gate.module)
             if self._last is not _NOTHING:
-                call = lane.contract[self._call]
+                call = lane.contract[self.call]
                 last = renew(self._last, call, "resume", lane.gate.module)
                 kwargs = {**kwargs, "resume": last}
-            self.resumed.append(Resumed(lane.gate.module, self._call, self._came_from, lane.label))
-        method = lane.gate.method(self._call, lane)
+            self.resumed.append(Resumed(lane.gate.module, self.call, self._came_from, lane.label))
+        method = lane.gate.method(self.call, lane)
         items: AsyncGenerator[Any, None] = method(*args, **kwargs)
         lane.calls += 1
         lane.streams.add(self)
@@ -314,7 +290,7 @@ class Stream(AsyncIterator[Any]):
             await items.aclose()
         except Exception as failure:
             # Its clean-up runs in a version that is gone: it may read, and not write.
-            name = f"{self._lane.gate.module}.{self._call}"
+            name = f"{self._lane.gate.module}.{self.call}"
             logger.warning("%s failed when its stream was ended: %s", name, failure)
         finally:
             old.streams.discard(self)
@@ -339,25 +315,25 @@ class Stream(AsyncIterator[Any]):
 
     def _may_be_cut(self) -> bool:
         """Whether it may be kept in the middle of an item: it is declared so, or never writes."""
-        contract = self._lane.contract.get(self._call)
+        contract = self._lane.contract.get(self.call)
         return contract is not None and (contract.query or contract.on_reload != "finish")
 
     def _why_not_in(self, new: Lane) -> str:
         """Return why it cannot go on in a generation, or nothing."""
-        contract = new.contract.get(self._call)
+        contract = new.contract.get(self.call)
         if contract is None or contract.kind is not CallKind.STREAM:
-            return f"the new version has no stream {self._call}"
+            return f"the new version has no stream {self.call}"
         if not takes_resume(contract.signature):
-            return f"{self._call} takes no resume value in the new version"
+            return f"{self.call} takes no resume value in the new version"
         return ""
 
     def _ended(self, new: Lane, why: str) -> StreamEnded:
         return StreamEnded(
-            f"the stream {self._call} was ended by a reload: {why}",
+            f"the stream {self.call} was ended by a reload: {why}",
             module=new.gate.module,
             found=f"a stream of {self._came_from or self._lane.label}",
             serves=new.label,
-            do=f"open {self._call} again: the version that serves answers it",
+            do=f"open {self.call} again: the version that serves answers it",
         )
 
 
@@ -375,49 +351,4 @@ def stream_entry(lane: Lane, call: str) -> Callable[..., Stream]:
     return entry
 
 
-def rest_streams(lane: Lane) -> None:
-    """Keep the streams of a lane that is being drained where they stand, the rest a bit later.
-
-    Args:
-        lane: The lane; its gate is closed.
-    """
-    if not lane.streams or lane.state is not LaneState.DRAINING:
-        return
-    loop = asyncio.get_running_loop()
-    waits = [wait_s for one in lane.streams if (wait_s := one.rest(loop.time())) > 0]
-    if waits:
-        loop.call_later(min(waits), rest_streams, lane)
-
-
-def move_streams(old: Lane, new: Lane) -> Moved:
-    """Decide what becomes of the open streams of a generation that no longer serves.
-
-    Args:
-        old: Its lane.
-        new: The lane of the one that serves.
-    """
-    fates = [one.move(new) for one in old.streams]
-    return Moved(**{name: fates.count(name) for name in ("carried", "ended", "finishing")})
-
-
-def end_streams(lane: Lane, error: Callable[[str], ReplankError]) -> None:
-    """End every open stream of a generation.
-
-    Args:
-        lane: Its lane.
-        error: Makes what the readers get, from the name of the call.
-    """
-    for one in lane.streams:
-        one.leave(error(one._call))
-
-
-__all__ = [
-    "IDLE_S",
-    "Moved",
-    "Resumed",
-    "Stream",
-    "end_streams",
-    "move_streams",
-    "rest_streams",
-    "stream_entry",
-]
+__all__ = ["IDLE_S", "Stream", "stream_entry"]

@@ -11,7 +11,8 @@ from replank.traffic.calls import Chain
 from replank.traffic.drain import Drain
 from replank.traffic.gate import Gate
 from replank.traffic.lane import LaneState
-from replank.traffic.streams import IDLE_S, Moved, end_streams
+from replank.traffic.moves import Moved, end_streams
+from replank.traffic.streams import IDLE_S
 
 from .parts import call, held, make_lane, open_gate, start, turns
 
