@@ -116,6 +116,12 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     """Recent queries, asked again of both versions."""
     signer: str | None = None
     """Name of the key that signed the candidate; None when no signature is asked for."""
+    schema_changes: tuple[str, ...] = ()
+    """One line for each difference of the two schemas."""
+    contract_changes: tuple[str, ...] = ()
+    """One line for each difference of what the two versions offer."""
+    steps: tuple[str, ...] = ()
+    """The migration path, one line for each step."""
 
 
 class ErrorReport(_Record, frozen=True, kw_only=True):

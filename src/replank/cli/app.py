@@ -67,6 +67,7 @@ def app() -> None:
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
 @click.option("--watch", is_flag=True, help="Reload modules when their sources change.")
+@click.option("--dashboard", is_flag=True, help="Serve a page to watch and steer the host.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
 @json_option
 def run(
@@ -76,6 +77,7 @@ def run(
     port: int | None,
     *,
     watch: bool,
+    dashboard: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -88,7 +90,9 @@ def run(
     with telling(as_json=as_json):
         from replank.cli.run import read_run_config, run_host
 
-        config, file = read_run_config(sources, data_dir=data_dir, host=host, port=port)
+        config, file = read_run_config(
+            sources, data_dir=data_dir, host=host, port=port, dashboard=dashboard
+        )
         run_host(config, file, as_json=as_json, verbose=verbose, watch=watch)
 
 

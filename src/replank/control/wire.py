@@ -66,6 +66,8 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Seconds to wait for quiet traffic at most."""
     retries: int | None = None
     """How often to try again when busy calls or the disk stopped it."""
+    when_busy: WhenBusy | None = None
+    """What becomes of it while its modules are being reloaded; null: as configured."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

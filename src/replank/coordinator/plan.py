@@ -7,7 +7,6 @@ from time import perf_counter
 from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import MigrationError
 from replank.report import ErrorReport, ModulePlan, Phase, Plan
-from replank.schema import difference
 
 
 def plan_of(tx: Transaction, error: ErrorReport | None) -> Plan:
@@ -52,10 +51,6 @@ def refuse_long_pause(tx: Transaction, limit_s: float) -> None:
 
 def _module_plan(one: Participant) -> ModulePlan:
     old, new = one.old, one.candidate
-    changes: tuple[str, ...] = ()
-    if new is not None:
-        found = difference(old.definition.schema, new.definition.schema)
-        changes = tuple(change.text for change in found)
     definition = (new or old).definition
     return ModulePlan(
         name=one.name,
@@ -66,7 +61,7 @@ def _module_plan(one: Participant) -> ModulePlan:
         generation_from=old.number,
         schema_from=old.definition.schema.version,
         schema_to=new.definition.schema.version if new else 0,
-        schema_changes=changes,
+        schema_changes=one.schema_changes,
         contract_changes=tuple(map(str, one.contract_changes)),
         steps=tuple(one.migration.steps) if one.migration else (),
         carried=definition.carried,
