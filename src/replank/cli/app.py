@@ -43,6 +43,7 @@ from replank.cli.top import top
 from replank.cli.trust import digest, new_key, sign
 
 if TYPE_CHECKING:
+    from replank.config import WhenBusy
     from replank.report import ReloadReport
 
 _FORWARD: Final = {
@@ -118,6 +119,12 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
     metavar="[NAME=]DIGEST",
     help="Reload only a source with exactly this digest.",
 )
+@click.option(
+    "--when-busy",
+    type=click.Choice(["newest", "queue", "refuse"]),
+    help="While another reload of it runs: newest takes the place of those that wait, queue waits "
+    "behind them, refuse is rejected.",
+)
 @when_options
 @host_options
 def reload(
@@ -129,6 +136,7 @@ def reload(
     data_dir: Path | None,
     config: Path | None,
     *,
+    when_busy: WhenBusy | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -140,9 +148,9 @@ def reload(
         expect = parse_digests(digests, what)
         how, when = read_when(given)
         if when:
-            if allowed or changes or expect:
-                text = "--allow-breaking, --expect-change and --expect are for a reload done now"
-                raise click.UsageError(text)
+            if allowed or changes or expect or when_busy:
+                text = "--allow-breaking, --expect-change, --expect and --when-busy"
+                raise click.UsageError(f"{text} are for a reload done now")
             record = client.schedule(what, **how, **when)
             if as_json:
                 print_json(record)
@@ -157,6 +165,7 @@ def reload(
                 allow_breaking=allowed,
                 expect_changes=changes,
                 expect=expect,
+                when_busy=when_busy,
                 **how,
             )
 

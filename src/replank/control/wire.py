@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from replank import errors
+from replank.config import WhenBusy
 from replank.instrumentation import events
 from replank.report import ReloadReport
 from replank.scheduling.entries import Priority
