@@ -23,6 +23,7 @@ from replank.errors import ConfigError
 from replank.settings import (
     ProbationConfig,
     ScheduleConfig,
+    StorageConfig,
     TrustConfig,
     WatchConfig,
     check_hours,
@@ -39,6 +40,7 @@ PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
 WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed"]
+BadRecordPolicy = Literal["abort", "quarantine", "default"]
 
 
 class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +64,11 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
     mode: StateMode = "auto"
     """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
+    on_bad_record: BadRecordPolicy = "abort"
+    """What becomes of a record that does not migrate: the reload is rejected ("abort"), the record
+    is set aside ("quarantine"), or the field at fault gets its default ("default")."""
+    quarantine_max: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Records that one reload may set aside; one more rejects it, naming the first ones."""
     contract: ContractPolicy = "users"
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
     tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
@@ -134,19 +141,6 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
     tests_timeout_s: Seconds = 60.0
     """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
-
-
-class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept in the data directory and how long its locks may block: `[storage]`."""
-
-    busy_timeout_s: Seconds = 5.0
-    """Seconds to wait for another reader of the journal before giving up."""
-    snapshots_kept: Count = 3
-    """Durable snapshots kept for each module; older ones are removed."""
-    fork_timeout_s: Seconds = 600.0
-    """Seconds that a forked child may take to write a large state, an export or an import."""
-    reloads_kept: Count = 10_000
-    """Reloads kept in the journal's history; older ones are removed at start."""
 
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -381,6 +375,7 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
 __all__ = [
     "CONFIG_FILE",
     "DATA_DIR",
+    "BadRecordPolicy",
     "Config",
     "ContractPolicy",
     "DrainPolicy",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,22 @@ async def test_the_old_version_is_let_go_when_its_last_stream_has_ended(tmp_path
         await finished.aclose()
         while not [one for one in events if isinstance(one, GenerationRetired)]:
             await asyncio.sleep(0)
+
+
+async def test_a_slow_reader_of_a_carried_stream_does_not_keep_the_old_version_in_memory(
+    tmp_path: Path,
+) -> None:
+    async with feeding(tmp_path) as (host, next_version, events):
+        watched = host["feed"].watch()
+        old = weakref.ref(type(await anext(watched)))
+        await next_version()
+        while not [one for one in events if isinstance(one, GenerationRetired)]:
+            await asyncio.sleep(0)
+        gc.collect()
+        assert old() is None
+        await host["feed"].tell()
+        assert (await anext(watched)).number == 1
+        await watched.aclose()
 
 
 async def test_a_stream_that_never_finishes_is_ended_after_its_time(tmp_path: Path) -> None:

@@ -213,6 +213,8 @@ async def test_a_large_table_is_copied_in_the_pause_for_threads_know_no_barrier(
         assert report.committed, report
         (worker,) = report.modules
         assert (worker.mode, worker.records_migrated) == ("eager", 3_000)
+        refused = await host.reload("worker", mode="windowed")
+        assert (refused.outcome, refused.error.kind) == ("rejected", "SchemaError")
 
 
 async def test_a_stop_iteration_in_a_thread_reaches_its_caller(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ class Generation:
             self.seal.lift()
         self.lane.entries = {}
         self.lane.methods = {}
+        self.lane.contract = {}
         self.methods = {}
         self.target = None
         self.undeclared = None

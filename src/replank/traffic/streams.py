@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from replank.definition import CallKind, takes_resume
-from replank.errors import HostStopped, ReplankError, StateSealed, StreamEnded
+from replank.errors import HostStopped, ReplankError, StateSealed, StreamEnded, WrongArguments
 from replank.instrumentation.log import logger
 from replank.traffic.calls import Chain, live_chain, outside_chain
 from replank.traffic.lane import Lane, LaneState
@@ -218,18 +218,28 @@ class Stream(AsyncIterator[Any]):
         if self._came_from:
             if why_not := self._why_not_in(lane):
                 raise self._ended(lane, why_not)
-            message = Message(self.call, args, kwargs)
-            _, args, kwargs = renewed(message, lane.contract, lane.gate.module)
+            self._renew(lane)
+            args, kwargs = self._args, self._kwargs
             if self._last is not _NOTHING:
-                call = lane.contract[self.call]
-                last = renew(self._last, call, "resume", lane.gate.module)
-                kwargs = {**kwargs, "resume": last}
+                kwargs = {**kwargs, "resume": self._last}
             self.resumed.append(Resumed(lane.gate.module, self.call, self._came_from, lane.label))
         method = lane.gate.method(self.call, lane)
         items: AsyncGenerator[Any, None] = method(*args, **kwargs)
         lane.calls += 1
         lane.streams.add(self)
         return items
+
+    def _renew(self, lane: Lane) -> None:
+        """Have arguments and last item in a generation's own types.
+
+        Raises:
+            WrongArguments: They do not fit.
+        """
+        module = lane.gate.module
+        message = Message(self.call, self._args, self._kwargs)
+        _, self._args, self._kwargs = renewed(message, lane.contract, module)
+        if self._last is not _NOTHING:
+            self._last = renew(self._last, lane.contract[self.call], "resume", module)
 
     async def _next(self, chain: Chain | None) -> Any:
         self._was_cut = False
@@ -294,6 +304,11 @@ class Stream(AsyncIterator[Any]):
             logger.warning("%s failed when its stream was ended: %s", name, failure)
         finally:
             old.streams.discard(self)
+        new = old.gate.lane
+        if new is not old and not self._why_not_in(new):
+            # A reader that is slow must not keep the old version in memory, by objects of it.
+            with contextlib.suppress(WrongArguments):  # it is told when it reads
+                self._renew(new)
 
     def _finish(self) -> None:
         self._over = True
