@@ -44,6 +44,8 @@ class HttpConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Seconds of silence after which a reader of events is told that the host is there."""
     max_event_readers: Count = 32
     """Readers that may follow the events at once; one more is answered 429."""
+    dashboard: bool = False
+    """Whether to serve the page at `/dashboard`; `replank run --dashboard` turns it on."""
 
 
 class TelemetryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

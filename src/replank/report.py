@@ -99,6 +99,12 @@ class ModuleReport(ReportRecord, frozen=True, kw_only=True):
     """Recent queries, asked again of both versions."""
     signer: str | None = None
     """Name of the key that signed the candidate; None when no signature is asked for."""
+    schema_changes: tuple[str, ...] = ()
+    """One line for each difference of the two schemas."""
+    contract_changes: tuple[str, ...] = ()
+    """One line for each difference of what the two versions offer."""
+    steps: tuple[str, ...] = ()
+    """The migration path, one line for each step."""
     quarantined: int = 0
     """Records that did not migrate and were set aside: `replank state show NAME --quarantined`."""
     defaulted: int = 0
@@ -204,6 +210,12 @@ class ReloadReport(ReportRecord, frozen=True, kw_only=True):
     total_s: float = 0.0
     calls_held: int = 0
     messages_held: int = 0
+    streams_carried: int = 0
+    """Open streams that go on in the new version."""
+    streams_ended: int = 0
+    """Open streams that were ended with an error."""
+    streams_finishing: int = 0
+    """Open streams that go on in the old version, which writes no more."""
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 import time
 
 import pytest
@@ -17,15 +18,18 @@ async def test_work_beside_a_loop_that_never_rests_is_not_starved() -> None:
     """Each of the work's many releases of the lock would wait for a lucky moment."""
     resting = False
     turns = 0
+    turned = threading.Event()
 
     async def restless() -> None:
         nonlocal turns
         while not resting:
             turns += 1
+            turned.set()
             sum(range(500))
             await asyncio.sleep(0)
 
     def many_releases() -> int:
+        assert turned.wait(60)  # the loop is at it before the work begins
         for _ in range(50):
             time.sleep(0)
         return turns

@@ -44,6 +44,7 @@ from replank.cli.top import top
 from replank.cli.trust import digest, new_key, sign
 
 if TYPE_CHECKING:
+    from replank.config import WhenBusy
     from replank.report import ReloadReport
 
 _FORWARD: Final = {
@@ -68,6 +69,7 @@ def app() -> None:
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 takes any free one.")
 @click.option("--watch", is_flag=True, help="Reload modules when their sources change.")
+@click.option("--dashboard", is_flag=True, help="Serve a page to watch and steer the host.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every phase.")
 @json_option
 def run(
@@ -77,6 +79,7 @@ def run(
     port: int | None,
     *,
     watch: bool,
+    dashboard: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -89,7 +92,9 @@ def run(
     with telling(as_json=as_json):
         from replank.cli.run import read_run_config, run_host
 
-        config, file = read_run_config(sources, data_dir=data_dir, host=host, port=port)
+        config, file = read_run_config(
+            sources, data_dir=data_dir, host=host, port=port, dashboard=dashboard
+        )
         run_host(config, file, as_json=as_json, verbose=verbose, watch=watch)
 
 
@@ -116,6 +121,12 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
     metavar="[NAME=]DIGEST",
     help="Reload only a source with exactly this digest.",
 )
+@click.option(
+    "--when-busy",
+    type=click.Choice(["newest", "queue", "refuse"]),
+    help="While another reload of it runs: newest takes the place of those that wait, queue waits "
+    "behind them, refuse is rejected.",
+)
 @when_options
 @host_options
 def reload(
@@ -127,6 +138,7 @@ def reload(
     data_dir: Path | None,
     config: Path | None,
     *,
+    when_busy: WhenBusy | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -143,7 +155,7 @@ def reload(
             if allowed or changes or expect:
                 text = "--allow-breaking, --expect-change and --expect are for a reload done now"
                 raise click.UsageError(text)
-            if chosen != Choices():
+            if chosen != Choices() or when_busy:
                 raise click.UsageError("what is chosen for one reload is for one that is done now")
             record = client.schedule(what, **how, **when)
             if as_json:
@@ -159,6 +171,7 @@ def reload(
                 allow_breaking=allowed,
                 expect_changes=changes,
                 expect=expect,
+                when_busy=when_busy,
                 choices=chosen,
                 **how,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group, RenderableType
@@ -38,6 +39,8 @@ _MARK: Final = {
     Outcome.SUPERSEDED: "»",
 }
 _DIGEST_CHARS: Final = 8
+_WHY_CHARS_MAX: Final = 160
+"""Of one reload in the history; `--json` has the whole of it."""
 _KIB: Final = 1024
 _MINUTE_S: Final = 60
 _MS_EXACT_BELOW: Final = 9.95
@@ -99,6 +102,13 @@ def _headline(report: ReloadReport) -> Text:
     if report.calls_held or report.messages_held:
         held = report.calls_held + report.messages_held
         figures.append(f"{held} waited, none lost")
+    streams = {
+        "resumed": report.streams_carried,
+        "ended": report.streams_ended,
+        "finishing in the old version": report.streams_finishing,
+    }
+    if told := ", ".join(f"{count} {word}" for word, count in streams.items() if count):
+        figures.append(f"open streams: {told}")
     migrated = sum(module.records_migrated for module in report.modules)
     if migrated:
         figures.append(f"{migrated:,} records migrated")
@@ -218,12 +228,9 @@ def render_history(reports: Iterable[ReloadReport]) -> RenderableType:
     Args:
         reports: Their reports.
     """
-    table = _table("id", "when", "outcome", "modules", ">pause", ">total", "why")
-    # One line a reload; `--json` has the whole of it.
-    for column in table.columns:
-        column.no_wrap = True
-    table.columns[-1].overflow = "ellipsis"
-    table.columns[-1].ratio = 1
+    table = _table("id", "when", "outcome", ">pause", ">total", "modules and why")
+    for column in table.columns[:-1]:
+        column.no_wrap = True  # what is long takes several lines, and leaves the rest as it is
     for report in reports:
         modules = ", ".join(
             f"{module.name} {change_of(module.version_from, module.version_to)}"
@@ -231,15 +238,16 @@ def render_history(reports: Iterable[ReloadReport]) -> RenderableType:
         )
         why = report.reason
         if report.error is not None:
-            why = f"{report.error.phase}: {report.error.message}"
+            why = shorten(
+                f"{report.error.phase}: {report.error.message}", _WHY_CHARS_MAX, placeholder=" …"
+            )
         table.add_row(
             report.id,
             when(report.started_at),
             Text(words(report.outcome), style=_STYLE[report.outcome]),
-            modules,
             ms(report.pause_s),
             ms(report.total_s),
-            Text(why, style="dim"),
+            Text.assemble(modules, "  ", (why, "dim")),
         )
     return table if table.row_count else Text("no reloads yet", style="dim")
 

@@ -28,6 +28,7 @@ from replank.instrumentation.status import HostStatus, ModuleStatus
 from replank.live_config import ConfigFile
 from replank.named_files import config_for_files
 from replank.threads import in_thread
+from replank.web.dashboard import PATH, Dashboard
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,10 +43,17 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[ModuleStatus, ...]
     differing: tuple[str, ...]
     """Modules whose source on disk is not what serves."""
+    dashboard: str | None = None
+    """Address of the page; it asks for the token that lies in the data directory."""
 
 
 def read_run_config(
-    sources: Sequence[Path], *, data_dir: Path | None, host: str | None, port: int | None
+    sources: Sequence[Path],
+    *,
+    data_dir: Path | None,
+    host: str | None,
+    port: int | None,
+    dashboard: bool = False,
 ) -> tuple[Config, ConfigFile | None]:
     """Return the configuration that a command line means, and the file that it comes from.
 
@@ -54,6 +62,7 @@ def read_run_config(
         data_dir: Overrides the file's.
         host: Overrides the file's address.
         port: Overrides the file's port.
+        dashboard: Turn the page on.
 
     Raises:
         ConfigError: The command line or the file is wrong.
@@ -78,6 +87,14 @@ def read_run_config(
         http = msgspec.structs.replace(http, host=host)
     if port is not None:
         http = msgspec.structs.replace(http, port=port)
+    if dashboard:
+        http = msgspec.structs.replace(http, dashboard=True)
+    if http.dashboard and not http.enabled:
+        raise ConfigError(
+            "the dashboard needs the HTTP server",
+            found="[http] enabled = false",
+            do="enable it, or leave the dashboard out",
+        )
     if data_dir is not None:
         changes["data_dir"] = str(data_dir.resolve())
     return msgspec.structs.replace(config, http=http, **changes), file
@@ -126,13 +143,18 @@ async def _serve(config: Config, file: ConfigFile | None, *, as_json: bool) -> N
     # From before the start: a signal while modules load must not leave anything half open.
     with _signals(stopping), contextlib.ExitStack() as listening:
         listening.callback(host.subscribe(log_event))
-        async with host, ControlServer(host, host.config, on_stop=stopping.set) as server:
+        around = Dashboard(host).around if config.http.dashboard else None
+        async with (
+            host,
+            ControlServer(host, host.config, on_stop=stopping.set, around=around) as server,
+        ):
             assert server.contact is not None
             watching = host.config.watch.enabled
             if watching:
                 await host.watch()
+            page = f"{server.contact.http}{PATH}" if around else None
             await _announce(
-                console, host.status(), server.contact, as_json=as_json, watching=watching
+                console, host.status(), server.contact, page, as_json=as_json, watching=watching
             )
             await stopping.wait()
             if not as_json:
@@ -165,7 +187,13 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
 
 
 async def _announce(
-    console: Console, status: HostStatus, contact: Contact, *, as_json: bool, watching: bool
+    console: Console,
+    status: HostStatus,
+    contact: Contact,
+    page: str | None,
+    *,
+    as_json: bool,
+    watching: bool,
 ) -> None:
     differing = await in_thread(find_differing, status.modules)
     if as_json:
@@ -177,12 +205,25 @@ async def _announce(
                 data_dir=status.data_dir,
                 modules=status.modules,
                 differing=tuple(differing),
+                dashboard=page,
             )
         )
         return
     for line in _welcome(status, contact, differing, watching=watching):
         console.print(line, soft_wrap=True)
+    if page is not None:
+        console.print(_invitation(page, contact, private=console.is_terminal), soft_wrap=True)
     console.file.flush()
+
+
+def _invitation(page: str, contact: Contact, *, private: bool) -> Text:
+    """Say where the page is; the token goes to a person's own terminal, never into a log."""
+    assert contact.token_file is not None, "the control server names its token file"
+    if not private:
+        return Text(f"  dashboard: {page}  (token: {contact.token_file})")
+    token = Path(contact.token_file).read_text("ascii").strip()
+    # After the #: a browser keeps that part to itself.
+    return Text.assemble("  dashboard: ", (f"{page}#token={token}", "cyan"))
 
 
 def _welcome(

@@ -54,6 +54,13 @@ class SocketGuard:
             control: Whether it is for a control route.
         """
 
+    def recognise(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Let in a request for something that holds no secret.
+
+        Args:
+            headers: The request's headers.
+        """
+
 
 class TcpGuard:
     """Check each request that came over TCP.
@@ -84,6 +91,23 @@ class TcpGuard:
         Raises:
             Refused: It must not come in.
         """
+        given = self._recognise(headers)
+        if control or not self._open_calls:
+            self._check_token(given)
+
+    def recognise(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Let in a request for something that holds no secret, if it means this host.
+
+        Args:
+            headers: The request's headers, names in lower case.
+
+        Raises:
+            Refused: It names another host or comes from a foreign page.
+        """
+        self._recognise(headers)
+
+    def _recognise(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+        """Return what the request bears as authorization."""
         found: dict[bytes, bytes] = {}
         for name, value in headers:
             if name in _LOOKED_AT:
@@ -97,8 +121,7 @@ class TcpGuard:
             raise Refused(403, "the request comes from a page of another origin")
         if found.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
             raise Refused(403, "the request comes from a page of another site")
-        if control or not self._open_calls:
-            self._check_token(found.get(b"authorization"))
+        return found.get(b"authorization")
 
     def _knows(self, host: bytes) -> bool:
         if host in self._seen:

@@ -61,11 +61,18 @@ class ControlServer:
         host: A started host.
         config: Its configuration: addresses and limits.
         on_stop: Called when a client asks the host to stop; None refuses that.
+        around: Given each door's application and guard, returns what answers in its place.
     """
 
     def __init__(
-        self, host: Any, config: Config, *, on_stop: Callable[[], None] | None = None
+        self,
+        host: Any,
+        config: Config,
+        *,
+        on_stop: Callable[[], None] | None = None,
+        around: Callable[[Any, Guard], Any] | None = None,
     ) -> None:
+        self._around = around
         self._host = host
         self._config = config
         self._on_stop = on_stop
@@ -152,7 +159,7 @@ class ControlServer:
 
     async def _open(self, guard: Guard, protocol: Any, listener: socket.socket) -> None:
         http = self._config.http
-        app = _App(
+        app: Any = _App(
             calls.CallsApp(self._host, guard, http.max_body_bytes),
             routes.ControlRoutes(
                 self._host,
@@ -164,6 +171,8 @@ class ControlServer:
             ),
             scrape.MetricsApp(self._host, guard),
         )
+        if self._around is not None:
+            app = self._around(app, guard)
         door = Door(app, protocol, listener, http)
         self._doors.append(door)
         await door.open()

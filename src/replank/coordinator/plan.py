@@ -9,7 +9,6 @@ from replank.config import ReloadConfig
 from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import MigrationError
 from replank.report import ErrorReport, ModulePlan, Phase, Plan
-from replank.schema import difference
 from replank.state.bad_policy import REPORTED
 
 
@@ -95,10 +94,6 @@ def _refuse_pause(
 
 def _module_plan(one: Participant) -> ModulePlan:
     old, new = one.old, one.candidate
-    changes: tuple[str, ...] = ()
-    if new is not None:
-        found = difference(old.definition.schema, new.definition.schema)
-        changes = tuple(change.text for change in found)
     definition = (new or old).definition
     bad = one.transfer.bad_records() if one.transfer else []
     meter = one.transfer.meter if one.transfer else None
@@ -111,7 +106,7 @@ def _module_plan(one: Participant) -> ModulePlan:
         generation_from=old.number,
         schema_from=old.definition.schema.version,
         schema_to=new.definition.schema.version if new else 0,
-        schema_changes=changes,
+        schema_changes=one.schema_changes,
         contract_changes=tuple(map(str, one.contract_changes)),
         steps=tuple(one.migration.steps) if one.migration else (),
         carried=definition.carried,

@@ -25,6 +25,7 @@ from replank.report import (
     PhaseReport,
     ReplayReport,
 )
+from replank.schema import difference
 from replank.state.bad_policy import REPORTED
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
@@ -121,7 +122,18 @@ class Participant:
             signer=self.signer,
             tests_passed=self.tests.passed if self.tests else 0,
             tests_skipped=self.tests.skipped if self.tests else 0,
+            schema_changes=self.schema_changes,
+            contract_changes=tuple(map(str, self.contract_changes)),
+            steps=tuple(self.migration.steps) if self.migration else (),
         )
+
+    @property
+    def schema_changes(self) -> tuple[str, ...]:
+        """One line for each difference of the old and the new state."""
+        if self.candidate is None:
+            return ()
+        found = difference(self.old.definition.schema, self.candidate.definition.schema)
+        return tuple(change.text for change in found)
 
 
 @dataclass(slots=True)
