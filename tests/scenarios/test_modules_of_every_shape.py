@@ -260,3 +260,30 @@ async def test_objects_that_know_each_other_go_up_down_and_up_again_as_they_are(
         again = await host.reload("bot")
         assert again.committed, again.error
         assert await host["bot"].look() == (True, True, True, ["fr", "fr"])
+
+
+async def test_a_class_without_fields_that_is_renamed_is_rejected_with_what_can_be_done(
+    tmp_path: Path,
+) -> None:
+    text = """
+from replank import Module
+
+class Level:
+    pass
+
+class Game(Module):
+    level: Level | None = None
+
+    def start(self) -> None:
+        self.level = Level()
+"""
+    source = tmp_path / "game.py"
+    source.write_text(text)
+    async with Host({"game": source}, data_dir=tmp_path / "data") as host:
+        await host["game"].start()
+        source.write_text(text.replace("Level", "Stage"))
+        report = await host.reload("game")
+        assert report.error is not None
+        assert report.error.do is not None
+        assert "convert('level', up=..., down=...)" in report.error.do
+        assert "or keep the name" in report.error.do
