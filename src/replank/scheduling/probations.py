@@ -14,7 +14,8 @@ from replank.journal.journal import Journal
 from replank.report import ProbationReport
 from replank.scheduling.desk import ScheduleDesk
 from replank.scheduling.entries import Wishes
-from replank.scheduling.scheduler import Request, Target, Ticket
+from replank.scheduling.scheduler import Request, Target
+from replank.scheduling.ticket import Ticket
 
 OnPhase = Callable[[PhaseEvent], None]
 
