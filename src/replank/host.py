@@ -377,6 +377,7 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
             config=self.config.reload,
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
+            cache=self.data_dir / "cache",
             trust=self.config.trust,
         )
         return probe, workshop

@@ -45,6 +45,8 @@ class Workshop:
     config: ReloadConfig
     runtime: Callable[[Slot], Runtime]
     next_generation: Callable[[str], int]
+    cache: Path
+    """Folder for what the tools keep from one candidate to the next."""
     trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
