@@ -39,6 +39,7 @@ PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
 WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed"]
+BadRecordPolicy = Literal["abort", "quarantine", "default"]
 
 
 class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +58,11 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
     mode: StateMode = "auto"
     """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
+    on_bad_record: BadRecordPolicy = "abort"
+    """What becomes of a record that does not migrate: the reload is rejected ("abort"), the record
+    is set aside ("quarantine"), or the field at fault gets its default ("default")."""
+    quarantine_max: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Records that one reload may set aside; one more rejects it, naming the first ones."""
     contract: ContractPolicy = "users"
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
     tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
@@ -374,6 +380,7 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
 __all__ = [
     "CONFIG_FILE",
     "DATA_DIR",
+    "BadRecordPolicy",
     "Config",
     "ContractPolicy",
     "DrainPolicy",

@@ -133,6 +133,10 @@ class MigrationError(ModuleError):
         return self
 
 
+class TooManyBadRecords(MigrationError):
+    """More records do not migrate than the module's policy lets go to the quarantine."""
+
+
 class CheckError(ModuleError):
     """A check said that the candidate or its state is not well."""
 

@@ -174,11 +174,11 @@ def test_a_use_that_names_the_used_modules_own_class_asks_for_none_of_its_calls(
         """
         Ledger = type("Ledger", (Module,), {"__module__": "ledger", "deposit": lambda self: 1})
         class A(Module):
-            ledger: Uses[Ledger] = uses("ledger")
+            book: Uses[Ledger] = uses("book")
         """
     )
     (use,) = one.uses
-    assert (use.module, use.interface) == ("ledger", None)
+    assert (use.module, use.interface) == ("book", None)
 
 
 def test_a_use_needs_no_annotation():

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from replank import errors
+from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.instrumentation import events
 from replank.report import ReloadReport
 from replank.scheduling.entries import Priority
@@ -56,6 +57,8 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether to answer with events as they happen."""
     allow_breaking: list[str] = []
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
+    choices: Choices = AS_CONFIGURED
+    """What comes before the configuration this once."""
     expect_changes: list[str] = []
     """Queries whose replayed answers may change."""
     expect: dict[str, str] = {}
@@ -95,9 +98,20 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     modules: list[str] | dict[str, str | None]
     allow_breaking: list[str] = []
     """As for a reload."""
+    choices: Choices = AS_CONFIGURED
     expect_changes: list[str] = []
     rehearse: bool = False
     """Whether a forked copy of the host tries it on the real state."""
+
+
+class TakeBackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/state/take-back`."""
+
+    module: str
+    keys: list[str] = []
+    """Only these; all when empty."""
+    discard: bool = False
+    """Whether to forget them instead."""
 
 
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ from replank.state.sizing import state_size
 from replank.state.slices import Slices
 from replank.state.spool import begin_export, finish_export, read_import
 from replank.table import Table
+from replank.threads import in_thread
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
 
@@ -200,6 +201,8 @@ class StateExchange:
             await slot.probation.end()
             slot.probation = None
         slot.parked.clear()
+        parked, schema = self.coordinator.workshop.parked, generation.definition.schema
+        await in_thread(parked.write, name, schema, {})
         await _free(before)
         warnings: tuple[str, ...] = ()
         try:

@@ -25,6 +25,8 @@ from replank.definition import Definition
 from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
+from replank.state.parking import ParkedStore
+from replank.state.quarantine import Quarantine
 from replank.threads import brisk_switching, in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
@@ -47,6 +49,10 @@ class Workshop:
     next_generation: Callable[[str], int]
     cache: Path
     """Folder for what the tools keep from one candidate to the next."""
+    quarantine: Quarantine
+    """Keeps the records that did not migrate."""
+    parked: ParkedStore
+    """Keeps what an older version has no room for."""
     trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from replank.config import WhenBusy
+from replank.coordinator.choices import AS_CONFIGURED, Choices, joined
 from replank.errors import HostStopped, SelfReload, UsageError
 from replank.instrumentation.events import PhaseEvent
 from replank.report import ReloadReport
@@ -83,6 +84,7 @@ class Request:
     on_phase: Callable[[PhaseEvent], None] | None = None
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
+    choices: Choices = AS_CONFIGURED
     expect_changes: frozenset[str] = frozenset()
     """Queries whose replayed answers may change."""
     cause: str = ""
@@ -117,6 +119,8 @@ class Request:
         """
         self.targets = {**self.targets, **other.targets}
         self.allow_breaking |= other.allow_breaking
+        self.expect_changes |= other.expect_changes
+        self.choices = joined(self.choices, other.choices)
         told = [one for one in (self.on_phase, other.on_phase) if one is not None]
         self.on_phase = (lambda event: _tell_all(told, event)) if told else None
         self.joined += [other, *other.joined]
