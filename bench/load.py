@@ -9,6 +9,8 @@ from time import perf_counter
 
 _STAT = Path("/proc/stat")
 _IDLE, _IOWAIT, _COUNTED = 3, 4, 8  # guest time is within user time already
+TELLING_S = 0.5
+"""The kernel counts in hundredths of a second."""
 
 
 def busy_s(text: str, ticks_per_s: int) -> float:
@@ -34,6 +36,19 @@ def _own_s() -> float:
     return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
+def others_cores(machine_s: float, own_s: float, seconds: float) -> float | None:
+    """Return how many cores work that is not ours kept busy; None when that was too short to tell.
+
+    Args:
+        machine_s: What all cores have worked.
+        own_s: What of it was ours.
+        seconds: How long that took.
+    """
+    if seconds < TELLING_S:
+        return None
+    return round(max(0.0, (machine_s - own_s) / seconds), 2)
+
+
 class Load:
     """What others did on this machine since this was made.
 
@@ -49,7 +64,8 @@ class Load:
         facts = {"load_before": round(self._average, 2)}
         machine = _machine_s()
         if machine is not None and self._machine is not None:
-            others = (machine - self._machine) - (_own_s() - self._own)
-            seconds = max(perf_counter() - self._began, 1e-9)
-            facts["others_cores"] = round(max(0.0, others / seconds), 2)
+            own, seconds = _own_s() - self._own, perf_counter() - self._began
+            others = others_cores(machine - self._machine, own, seconds)
+            if others is not None:
+                facts["others_cores"] = others
         return facts

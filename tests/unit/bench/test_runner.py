@@ -12,7 +12,7 @@ import pytest
 from bench import plots, runner
 from bench.cases import CASES, Case
 from bench.lines import label, numbers, table
-from bench.load import Load, busy_s
+from bench.load import busy_s, others_cores
 from bench.pythons import NoPython, environment
 
 ROOT = Path(__file__).parents[3]
@@ -111,9 +111,10 @@ def test_what_a_machine_did_is_its_busy_time_without_idle_and_waiting_for_disks(
     assert busy_s("cpu  100 20 30 9000 800 7 3 40 100 100\ncpu0 1 1\n", 100) == 2.0
 
 
-def test_the_load_of_others_is_no_more_than_the_machine_has() -> None:
-    facts = Load().facts()
-    assert 0 <= facts.get("others_cores", 0) <= (os.cpu_count() or 1) + 1
+def test_the_load_of_others_is_what_the_machine_worked_without_us() -> None:
+    assert others_cores(3.0, 1.0, 2.0) == 1.0
+    assert others_cores(1.0, 1.01, 2.0) == 0.0  # two clocks never agree wholly
+    assert others_cores(0.01, 0.0, 0.001) is None  # one tick of the kernel is not ten cores
 
 
 def test_rows_of_other_sizes_have_other_names_and_counts_are_no_measure() -> None:
