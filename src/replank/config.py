@@ -23,9 +23,11 @@ from replank.errors import ConfigError
 from replank.settings import (
     ProbationConfig,
     ScheduleConfig,
+    StorageConfig,
     TrustConfig,
     WatchConfig,
     check_hours,
+    check_mode,
     check_schedule,
 )
 from replank.toml_lines import key_lines, location_of
@@ -38,6 +40,7 @@ PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
 WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed"]
+BadRecordPolicy = Literal["abort", "quarantine", "default"]
 
 
 class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +51,11 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drain_policy: DrainPolicy = "abort"
     """What becomes of calls that outlive the drain deadline: they end the reload ("abort"), are
     ended themselves ("cancel"), or end on the old version, whose state is sealed ("detach")."""
+    threads: bool = False
+    """Whether `def` calls run in threads of the module's own, several at once, instead of on the
+    event loop; its state is then copied in the pause, whatever its size."""
+    max_threads: Count = 16
+    """Threads that such calls get; one more waits for a thread."""
     max_waiting: Count = 10_000
     """Calls that may wait at the closed gate; one more is answered `Overloaded`."""
     max_messages: Count = 100_000
@@ -56,6 +64,11 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
     mode: StateMode = "auto"
     """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
+    on_bad_record: BadRecordPolicy = "abort"
+    """What becomes of a record that does not migrate: the reload is rejected ("abort"), the record
+    is set aside ("quarantine"), or the field at fault gets its default ("default")."""
+    quarantine_max: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Records that one reload may set aside; one more rejects it, naming the first ones."""
     contract: ContractPolicy = "users"
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
     tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
@@ -85,6 +98,8 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The deadline of each phase and the limits of the probe: `[reload]`."""
 
+    stream_timeout_s: Seconds = 300.0
+    """Seconds that open streams get to finish in the old version; then they are ended."""
     prepare_timeout_s: Seconds = 30.0
     """Seconds; no call waits during Prepare."""
     drain_timeout_s: Seconds = 5.0
@@ -126,19 +141,6 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
     tests_timeout_s: Seconds = 60.0
     """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
-
-
-class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept in the data directory and how long its locks may block: `[storage]`."""
-
-    busy_timeout_s: Seconds = 5.0
-    """Seconds to wait for another reader of the journal before giving up."""
-    snapshots_kept: Count = 3
-    """Durable snapshots kept for each module; older ones are removed."""
-    fork_timeout_s: Seconds = 600.0
-    """Seconds that a forked child may take to write a large state, an export or an import."""
-    reloads_kept: Count = 10_000
-    """Reloads kept in the journal's history; older ones are removed at start."""
 
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,12 +223,12 @@ def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> 
     except msgspec.ValidationError as error:
         raise _wrong_value(error, raw, file, lines) from None
     config, said = overridden(config, environment)
-    check_all_hours(config, lambda key: said.get(key) or location_of(file, lines, key))
+    check_modules(config, lambda key: said.get(key) or location_of(file, lines, key))
     return _with_absolute_paths(config, file.resolve().parent)
 
 
-def check_all_hours(config: Config, location: Callable[[str], str | None]) -> None:
-    """Refuse hours in which modules could never be reloaded, or that cannot be read.
+def check_modules(config: Config, location: Callable[[str], str | None]) -> None:
+    """Refuse hours in which modules could never be reloaded, and modes that cannot be kept.
 
     Args:
         config: The whole configuration.
@@ -241,6 +243,7 @@ def check_all_hours(config: Config, location: Callable[[str], str | None]) -> No
         windows = common.windows if own.windows is None else own.windows
         quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
         check_hours(f"modules.{name}.", windows, quiet, location)
+        check_mode(name, own.mode, location, threads=own.threads)
 
 
 def _reason(error: BaseException) -> str:
@@ -372,6 +375,7 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
 __all__ = [
     "CONFIG_FILE",
     "DATA_DIR",
+    "BadRecordPolicy",
     "Config",
     "ContractPolicy",
     "DrainPolicy",
@@ -384,7 +388,7 @@ __all__ = [
     "TelemetryConfig",
     "TrustConfig",
     "WhenBusy",
-    "check_all_hours",
+    "check_modules",
     "load_config",
     "parse_config",
 ]

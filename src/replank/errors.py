@@ -133,6 +133,10 @@ class MigrationError(ModuleError):
         return self
 
 
+class TooManyBadRecords(MigrationError):
+    """More records do not migrate than the module's policy lets go to the quarantine."""
+
+
 class CheckError(ModuleError):
     """A check said that the candidate or its state is not well."""
 
@@ -167,6 +171,10 @@ class CallAborted(TrafficError):
 
 class StateSealed(TrafficError):
     """A call that outlived its generation tried to write to state that is no longer current."""
+
+
+class StreamEnded(TrafficError):
+    """An open stream was ended, because another version serves now."""
 
 
 class StorageError(ReplankError):

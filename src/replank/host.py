@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -16,9 +16,11 @@ from replank.code.store import VersionStore
 from replank.code.trust import check_keys
 from replank.config import Config, ModuleConfig, WhenBusy, load_config
 from replank.coordinator.calling import CallsByName
+from replank.coordinator.choices import choose
 from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.exchange import ExchangesState, StateExchange
 from replank.coordinator.prepare import Workshop
+from replank.coordinator.quarantine import KeepsQuarantine, Readmission
 from replank.coordinator.recovery import Startup
 from replank.coordinator.rehearsal import Rehearsal
 from replank.coordinator.shutdown import Shutdown
@@ -49,8 +51,13 @@ from replank.scheduling.clock import Clock, SystemClock
 from replank.scheduling.desk import RECENT, ScheduleDesk, What
 from replank.scheduling.entries import Priority
 from replank.scheduling.probations import KeepsProbations
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target, expecting
+from replank.scheduling.ticket import Ticket
 from replank.state.keeper import StateKeeper
+from replank.state.parking import FOLDER as PARKED
+from replank.state.parking import ParkedStore
+from replank.state.quarantine import FOLDER as QUARANTINE
+from replank.state.quarantine import Quarantine
 from replank.threads import in_thread
 from replank.traffic.handle import Handle
 from replank.verification.watchdog import Watchdog
@@ -72,7 +79,9 @@ def _with_modules(
     )
 
 
-class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, SchedulesReloads):
+class Host(
+    CallsByName, ExchangesState, KeepsProbations, KeepsQuarantine, ReloadsConfig, SchedulesReloads
+):
     """Run modules and replace them while calls and messages keep arriving.
 
     Args:
@@ -130,6 +139,9 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
             self.config,
             self.data_dir,
             clock or SystemClock(),
+        )
+        self._readmission = Readmission(
+            self._routes, self._workshop.quarantine, self._scheduler.exclusively
         )
         self._exchange = StateExchange(
             self._coordinator, self._scheduler.exclusively, self.data_dir
@@ -197,6 +209,7 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
         quiet_wait_s: float | None = None,
         retries: int | None = None,
         when_busy: WhenBusy | None = None,
+        **choices: Any,
     ) -> Ticket:
         """Replace the code of one or more modules, as one transaction.
 
@@ -207,6 +220,9 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
             on_phase: Is told as phases of this reload begin and end.
             allow_breaking: Calls that may change although other modules use them: `deposit` or
                 `ledger.deposit`; `*` for all.
+            choices: For this reload instead of the configuration: `on_bad_record`,
+                `quarantine_max`, `mode`, and `over_limits=True` to let it exceed `max_pause_s` and
+                `max_memory_bytes`.
             expect_changes: Queries whose replayed answers may change, named likewise.
             expect: The digest that was reviewed, "sha256:..."; by name for several modules. Any
                 other source is rejected.
@@ -223,7 +239,7 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
 
         Raises:
             UnknownModule: There is no such module.
-            UsageError: Nothing was named, or the time cannot be read.
+            UsageError: Nothing was named, the time cannot be read, or a choice is not known.
         """
         wishes = self._desk.wishes(
             priority=priority,
@@ -232,8 +248,9 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
             quiet_wait_s=quiet_wait_s,
             retries=retries,
         )
+        chosen = choose(**choices)
         targets, allowed = expecting(self._targets(what), expect), _names(allow_breaking)
-        request = Request(targets, reason, on_phase, allowed, _names(expect_changes))
+        request = Request(targets, reason, on_phase, allowed, chosen, _names(expect_changes))
         request.when_busy = when_busy or self.config.reload.when_busy
         return self._desk.agenda.submit(request, wishes)
 
@@ -244,6 +261,7 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
         allow_breaking: str | Iterable[str] = (),
         expect_changes: str | Iterable[str] = (),
         rehearse: bool = False,
+        **choices: Any,
     ) -> Plan:
         """Say what a reload would do; nothing changes.
 
@@ -253,14 +271,17 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
             expect_changes: As for `reload`.
             rehearse: Try all of it, with every record and check, on a forked copy of this process:
                 the host stands still for the fork only, some milliseconds.
+            choices: As for `reload`.
 
         Raises:
             UnknownModule: There is no such module.
             UsageError: A rehearsal was asked for, and this system cannot copy a process.
         """
+        chosen = choose(**choices)
         targets = self._targets(what)
         tx = self._transaction(targets, "plan")
         tx.allow_breaking, tx.expect_changes = _names(allow_breaking), _names(expect_changes)
+        tx.choices = chosen
         if not rehearse:
             return await self._coordinator.plan(tx)
         work = Rehearsal(self._coordinator).plan
@@ -378,6 +399,8 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
             trust=self.config.trust,
+            quarantine=Quarantine(self.data_dir / QUARANTINE),
+            parked=ParkedStore(self.data_dir / PARKED),
         )
         return probe, workshop
 
@@ -394,7 +417,7 @@ class Host(CallsByName, ExchangesState, KeepsProbations, ReloadsConfig, Schedule
     async def _run(self, request: Request) -> ReloadReport:
         tx = self._transaction(request.targets, request.reason, request.id)
         tx.allow_breaking, tx.cause = request.allow_breaking, request.cause
-        tx.expect_changes = request.expect_changes
+        tx.expect_changes, tx.choices = request.expect_changes, request.choices
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
         unsubscribe = self._listen(tx.id, request.on_phase)

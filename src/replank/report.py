@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Self
-
-import msgspec
+from typing import Self
 
 from replank.errors import ReloadFailed, ReplankError
+from replank.report_state import BadRecordReport, ReportRecord, StateCost
 
 
 class Phase(enum.StrEnum):
@@ -41,23 +40,7 @@ class PhaseOutcome(enum.StrEnum):
     UNDONE = "undone"
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain JSON-able values."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
-
-    def to_json(self) -> str:
-        """Return the record as one line of JSON."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read a record that `to_json` wrote."""
-        return msgspec.json.decode(text, type=cls)
-
-
-class PhaseReport(_Record, frozen=True, kw_only=True):
+class PhaseReport(ReportRecord, frozen=True, kw_only=True):
     """One phase of one reload."""
 
     name: Phase
@@ -69,7 +52,7 @@ class PhaseReport(_Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
-class ReplayDifference(_Record, frozen=True, kw_only=True):
+class ReplayDifference(ReportRecord, frozen=True, kw_only=True):
     """One place where a candidate answered otherwise than what serves."""
 
     call: str
@@ -80,7 +63,7 @@ class ReplayDifference(_Record, frozen=True, kw_only=True):
     after: str
 
 
-class ReplayReport(_Record, frozen=True, kw_only=True):
+class ReplayReport(ReportRecord, frozen=True, kw_only=True):
     """What became of the recent queries that a candidate was asked."""
 
     asked: int = 0
@@ -95,7 +78,7 @@ class ReplayReport(_Record, frozen=True, kw_only=True):
     differences: tuple[ReplayDifference, ...] = ()
 
 
-class ModuleReport(_Record, frozen=True, kw_only=True):
+class ModuleReport(ReportRecord, frozen=True, kw_only=True):
     """What happened to one module in a reload; `*_to` is the candidate, committed or not."""
 
     name: str
@@ -122,9 +105,19 @@ class ModuleReport(_Record, frozen=True, kw_only=True):
     """One line for each difference of what the two versions offer."""
     steps: tuple[str, ...] = ()
     """The migration path, one line for each step."""
+    quarantined: int = 0
+    """Records that did not migrate and were set aside: `replank state show NAME --quarantined`."""
+    defaulted: int = 0
+    """Records of which a field did not migrate and got its default."""
+    bad_records: tuple[BadRecordReport, ...] = ()
+    """The first ones of both."""
+    predicted: StateCost | None = None
+    """What the plan expects; the pause by what was measured in the window."""
+    measured: StateCost | None = None
+    """What it took."""
 
 
-class ErrorReport(_Record, frozen=True, kw_only=True):
+class ErrorReport(ReportRecord, frozen=True, kw_only=True):
     """Why a reload did not commit."""
 
     phase: str
@@ -142,7 +135,7 @@ class ErrorReport(_Record, frozen=True, kw_only=True):
     """What failed while taking the reload back; never replaces the first error."""
 
 
-class Certificate(_Record, frozen=True, kw_only=True):
+class Certificate(ReportRecord, frozen=True, kw_only=True):
     """What was proven before the gates opened."""
 
     records_migrated: int = 0
@@ -157,7 +150,7 @@ class Certificate(_Record, frozen=True, kw_only=True):
     longest_call_before_s: float = 0.0
 
 
-class CallReport(_Record, frozen=True, kw_only=True):
+class CallReport(ReportRecord, frozen=True, kw_only=True):
     """One call of a version on probation, beside the same call of the version before."""
 
     module: str
@@ -177,7 +170,7 @@ class CallReport(_Record, frozen=True, kw_only=True):
     """Why nothing can be said about it yet; None when there were calls enough."""
 
 
-class ProbationReport(_Record, frozen=True, kw_only=True):
+class ProbationReport(ReportRecord, frozen=True, kw_only=True):
     """How a version does, or did, in the time after its commit."""
 
     id: str
@@ -199,7 +192,7 @@ class ProbationReport(_Record, frozen=True, kw_only=True):
         return tuple(one for one in self.calls if one.unjudged is not None)
 
 
-class ReloadReport(_Record, frozen=True, kw_only=True):
+class ReloadReport(ReportRecord, frozen=True, kw_only=True):
     """The outcome of one reload of one or more modules."""
 
     id: str
@@ -217,6 +210,12 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
     total_s: float = 0.0
     calls_held: int = 0
     messages_held: int = 0
+    streams_carried: int = 0
+    """Open streams that go on in the new version."""
+    streams_ended: int = 0
+    """Open streams that were ended with an error."""
+    streams_finishing: int = 0
+    """Open streams that go on in the old version, which writes no more."""
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None
@@ -250,7 +249,7 @@ class ReloadReport(_Record, frozen=True, kw_only=True):
         )
 
 
-class ModulePlan(_Record, frozen=True, kw_only=True):
+class ModulePlan(ReportRecord, frozen=True, kw_only=True):
     """What a reload would do to one module."""
 
     name: str
@@ -276,11 +275,23 @@ class ModulePlan(_Record, frozen=True, kw_only=True):
     predicted_pause_s: float = 0.0
     downgrade: bool = True
     """Whether a rollback after commit can keep new writes."""
+    predicted: StateCost | None = None
+    """What the state's part of the reload would take, by a sample of the real state."""
+    measured: StateCost | None = None
+    """What the rehearsal of this plan took."""
+    notes: tuple[str, ...] = ()
+    """What else an operator should know of the state, one sentence each."""
+    quarantined: int = 0
+    """Records that would be set aside."""
+    defaulted: int = 0
+    """Records of which a field would get its default."""
+    bad_records: tuple[BadRecordReport, ...] = ()
+    """The first ones of both."""
     unchanged: bool = False
     """Whether the candidate is byte for byte what serves."""
 
 
-class BadRecord(_Record, frozen=True, kw_only=True):
+class BadRecord(ReportRecord, frozen=True, kw_only=True):
     """A record that the reload could not take over."""
 
     module: str
@@ -296,7 +307,7 @@ class BadRecord(_Record, frozen=True, kw_only=True):
     """What was made of it, when that is what is wrong."""
 
 
-class RehearsalReport(_Record, frozen=True, kw_only=True):
+class RehearsalReport(ReportRecord, frozen=True, kw_only=True):
     """What a rehearsal on a forked copy of the real state has found."""
 
     records: int = 0
@@ -317,7 +328,7 @@ class RehearsalReport(_Record, frozen=True, kw_only=True):
     """What the reload adds to the process's memory."""
 
 
-class Plan(_Record, frozen=True, kw_only=True):
+class Plan(ReportRecord, frozen=True, kw_only=True):
     """What a reload would do; nothing was changed to find out."""
 
     modules: tuple[ModulePlan, ...]

@@ -25,6 +25,7 @@ from replank.cli.options import (
     PATH,
     allow_option,
     call_arguments,
+    choice_options,
     client_of,
     complete_modules,
     follow,
@@ -43,6 +44,7 @@ from replank.cli.top import top
 from replank.cli.trust import digest, new_key, sign
 
 if TYPE_CHECKING:
+    from replank.config import WhenBusy
     from replank.report import ReloadReport
 
 _FORWARD: Final = {
@@ -111,12 +113,19 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
 @app.command()
 @target_arguments
 @allow_option
+@choice_options
 @click.option(
     "--expect",
     "digests",
     multiple=True,
     metavar="[NAME=]DIGEST",
     help="Reload only a source with exactly this digest.",
+)
+@click.option(
+    "--when-busy",
+    type=click.Choice(["newest", "queue", "refuse"]),
+    help="While another reload of it runs: newest takes the place of those that wait, queue waits "
+    "behind them, refuse is rejected.",
 )
 @when_options
 @host_options
@@ -129,13 +138,16 @@ def reload(
     data_dir: Path | None,
     config: Path | None,
     *,
+    when_busy: WhenBusy | None,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Replace the code of modules, all of them or none; now, or later."""
     with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_digests, parse_targets
+        from replank.coordinator.choices import Choices
 
+        chosen = Choices(**{name: given.pop(name) for name in Choices.__struct_fields__})
         what = parse_targets(names, sources)
         expect = parse_digests(digests, what)
         how, when = read_when(given)
@@ -143,6 +155,8 @@ def reload(
             if allowed or changes or expect:
                 text = "--allow-breaking, --expect-change and --expect are for a reload done now"
                 raise click.UsageError(text)
+            if chosen != Choices() or when_busy:
+                raise click.UsageError("what is chosen for one reload is for one that is done now")
             record = client.schedule(what, **how, **when)
             if as_json:
                 print_json(record)
@@ -157,6 +171,8 @@ def reload(
                 allow_breaking=allowed,
                 expect_changes=changes,
                 expect=expect,
+                when_busy=when_busy,
+                choices=chosen,
                 **how,
             )
 
@@ -175,6 +191,7 @@ def rollback(name: str, data_dir: Path | None, config: Path | None, *, as_json: 
 @app.command()
 @target_arguments
 @allow_option
+@choice_options
 @rehearse_option
 @host_options
 def plan(
@@ -187,6 +204,7 @@ def plan(
     *,
     rehearse: bool,
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Say what a reload would do; nothing changes.
 
@@ -195,9 +213,16 @@ def plan(
     with client_of(data_dir, config, as_json=as_json) as client:
         from replank.cli.arguments import parse_targets
         from replank.cli.outcome import Exit
+        from replank.coordinator.choices import Choices
 
-        what = parse_targets(names, sources)
-        found = client.plan(what, allow_breaking=allowed, expect_changes=changes, rehearse=rehearse)
+        what, chosen = parse_targets(names, sources), Choices(**choices)
+        found = client.plan(
+            what,
+            allow_breaking=allowed,
+            expect_changes=changes,
+            rehearse=rehearse,
+            choices=chosen,
+        )
         if as_json:
             print_json(found)
         else:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MODES: Final = ("auto", "eager", "windowed")
 PATH: Final = click.Path(path_type=Path)
 
 
@@ -48,6 +49,23 @@ def allow_option(function: F) -> F:
     text = "Let replayed answers of this query differ; * for all."
     change = click.option("--expect-change", "changes", multiple=True, metavar="CALL", help=text)
     return option(change(function))
+
+
+def choice_options(function: F) -> F:
+    """Add the options that come before the configuration, as the keyword arguments of Choices."""
+    choice = click.Choice(["abort", "quarantine", "default"])
+    bad = "What becomes of records that do not migrate: reject, set aside, or fill the field."
+    most = "Records of each module that may be set aside."
+    over = "Let this reload exceed max_pause_s and max_memory_bytes."
+    options = (
+        click.option("--on-bad-record", type=choice, help=bad),
+        click.option("--quarantine-max", type=click.IntRange(min=0), metavar="N", help=most),
+        click.option("--mode", type=click.Choice(MODES), help="How the state travels."),
+        click.option("--over-limits", is_flag=True, help=over),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def rehearse_option(function: F) -> F:
@@ -150,6 +168,7 @@ __all__ = [
     "PATH",
     "allow_option",
     "call_arguments",
+    "choice_options",
     "client_of",
     "complete_modules",
     "follow",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +14,8 @@ from rich.text import Text
 
 from replank.report import (
     ErrorReport,
+    ModulePlan,
+    ModuleReport,
     Outcome,
     Phase,
     PhaseReport,
@@ -36,6 +39,8 @@ _MARK: Final = {
     Outcome.SUPERSEDED: "»",
 }
 _DIGEST_CHARS: Final = 8
+_WHY_CHARS_MAX: Final = 160
+"""Of one reload in the history; `--json` has the whole of it."""
 _KIB: Final = 1024
 _MINUTE_S: Final = 60
 _MS_EXACT_BELOW: Final = 9.95
@@ -43,6 +48,7 @@ _COUNT_EXACT_BELOW: Final = 1_000_000
 _GIGA_FROM: Final = 999.95
 _LINE: Final = 80
 _DAY_S: Final = 86_400
+_BAD_SHOWN: Final = 3
 
 
 def render_report(report: ReloadReport) -> RenderableType:
@@ -54,10 +60,37 @@ def render_report(report: ReloadReport) -> RenderableType:
     parts: list[RenderableType] = [_headline(report)]
     if report.phases:
         parts.append(Padding(_phase_table(report.phases), (0, 0, 0, 2)))
+    parts.extend(line for one in report.modules for line in _costs(one))
+    parts.extend(line for one in report.modules for line in bad_record_lines(one, "were", "got"))
     if report.error is not None:
         parts.append(error_block(report.error))
     parts.extend(warning_lines(report.warnings))
     return Group(*parts)
+
+
+def _costs(one: ModuleReport) -> Iterable[Text]:
+    """Set what the plan predicted beside what was measured."""
+    before, after = one.predicted, one.measured
+    if before is None or after is None:
+        return
+    pairs = [("pause", ms(before.pause_s), ms(after.pause_s))]
+    if one.mode != "eager":
+        pairs.append(("window", ms(before.window_s), ms(after.window_s)))
+        pairs.append(("memory", size_of(before.memory_bytes), size_of(after.memory_bytes)))
+    told = ", ".join(f"{name} {was} predicted, {came} measured" for name, was, came in pairs)
+    yield Text(f"  state of {one.name} ({one.mode}): {told}", style="dim")
+
+
+def bad_record_lines(one: ModuleReport | ModulePlan, were: str, got: str) -> Iterable[Text]:
+    """Say which records did not migrate, and what became of them."""
+    if one.quarantined:
+        text = f"  {one.quarantined:,} records of {one.name} {were} set aside: "
+        yield Text(text + f"replank state show {one.name} --quarantined", style="yellow")
+    if one.defaulted:
+        text = f"  {one.defaulted:,} records of {one.name} {got} a default for a field"
+        yield Text(text, style="yellow")
+    for bad in one.bad_records[:_BAD_SHOWN]:
+        yield Text(f"    {bad.table}[{bad.key}]: {bad.reason}", style="yellow")
 
 
 def _headline(report: ReloadReport) -> Text:
@@ -69,6 +102,13 @@ def _headline(report: ReloadReport) -> Text:
     if report.calls_held or report.messages_held:
         held = report.calls_held + report.messages_held
         figures.append(f"{held} waited, none lost")
+    streams = {
+        "resumed": report.streams_carried,
+        "ended": report.streams_ended,
+        "finishing in the old version": report.streams_finishing,
+    }
+    if told := ", ".join(f"{count} {word}" for word, count in streams.items() if count):
+        figures.append(f"open streams: {told}")
     migrated = sum(module.records_migrated for module in report.modules)
     if migrated:
         figures.append(f"{migrated:,} records migrated")
@@ -188,12 +228,9 @@ def render_history(reports: Iterable[ReloadReport]) -> RenderableType:
     Args:
         reports: Their reports.
     """
-    table = _table("id", "when", "outcome", "modules", ">pause", ">total", "why")
-    # One line a reload; `--json` has the whole of it.
-    for column in table.columns:
-        column.no_wrap = True
-    table.columns[-1].overflow = "ellipsis"
-    table.columns[-1].ratio = 1
+    table = _table("id", "when", "outcome", ">pause", ">total", "modules and why")
+    for column in table.columns[:-1]:
+        column.no_wrap = True  # what is long takes several lines, and leaves the rest as it is
     for report in reports:
         modules = ", ".join(
             f"{module.name} {change_of(module.version_from, module.version_to)}"
@@ -201,15 +238,16 @@ def render_history(reports: Iterable[ReloadReport]) -> RenderableType:
         )
         why = report.reason
         if report.error is not None:
-            why = f"{report.error.phase}: {report.error.message}"
+            why = shorten(
+                f"{report.error.phase}: {report.error.message}", _WHY_CHARS_MAX, placeholder=" …"
+            )
         table.add_row(
             report.id,
             when(report.started_at),
             Text(words(report.outcome), style=_STYLE[report.outcome]),
-            modules,
             ms(report.pause_s),
             ms(report.total_s),
-            Text(why, style="dim"),
+            Text.assemble(modules, "  ", (why, "dim")),
         )
     return table if table.row_count else Text("no reloads yet", style="dim")
 

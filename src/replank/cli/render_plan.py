@@ -7,7 +7,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from replank.cli.render import change_of, error_block, ms, size_of, warning_lines
+from replank.cli.render import (
+    bad_record_lines,
+    change_of,
+    error_block,
+    ms,
+    size_of,
+    warning_lines,
+)
 from replank.report import ModulePlan, Plan, RehearsalReport
 
 
@@ -17,7 +24,10 @@ def render_plan(plan: Plan) -> RenderableType:
     Args:
         plan: The plan.
     """
-    parts: list[RenderableType] = [_planned_module(module) for module in plan.modules]
+    parts: list[RenderableType] = []
+    for module in plan.modules:
+        parts.append(_planned_module(module))
+        parts.extend(bad_record_lines(module, "would be", "would get"))
     if plan.accepted:
         parts.append(Text("would be taken up; nothing was changed", style="green"))
     else:
@@ -74,6 +84,11 @@ def _planned_module(module: ModulePlan) -> RenderableType:
     size = f"{module.records:,} records, {size_of(module.state_bytes)}"
     table.add_row("state", f"{size}, {module.mode}")
     table.add_row("pause", f"about {ms(module.predicted_pause_s)}")
+    if (cost := module.predicted) is not None and module.mode != "eager":
+        figures = f"about {ms(cost.window_s)}, {size_of(cost.memory_bytes)} more memory"
+        table.add_row("window", figures)
+    if module.notes:
+        table.add_row("note", "\n".join(module.notes))
     if not module.downgrade:
         table.add_row("rollback", Text("after commit loses what was written since", style="yellow"))
     return Group(head, Padding(table, (0, 0, 0, 2)))

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from replank.cli.findings import Health
     from replank.cli.new_step import NewStep
     from replank.cli.paths import ShownPath
+    from replank.report_state import ReadmissionReport
     from replank.state.exchange import ImportReport, StateReport
+    from replank.state.quarantine import Quarantined
     from replank.verification.laws import LawReport
 
 
@@ -156,3 +158,39 @@ def render_import(report: ImportReport) -> RenderableType:
     parts += [Text(f"  {line}", style="dim") for line in report.steps]
     parts += [Text(f"! {line}", style="yellow") for line in report.warnings]
     return Group(*parts)
+
+
+def render_quarantined(found: tuple[Quarantined, ...], module: str) -> RenderableType:
+    """Show the records that did not migrate.
+
+    Args:
+        found: What is kept.
+        module: The module's name.
+    """
+    if not found:
+        return Text(f"{module}: no record was set aside", style="dim")
+    parts: list[RenderableType] = []
+    for one in found:
+        what = f"default for {', '.join(one.filled)}" if one.filled else "set aside"
+        head = f"{one.table}[{one.key}]  {what}, schema {one.schema}, {one.taken_at[:19]}"
+        parts += [
+            Text(head, style="bold"),
+            Text(f"  {one.value}"),
+            Text(f"  {one.reason}", "yellow"),
+        ]
+    if any(not one.filled for one in found):
+        parts.append(Text(f"after a fix: replank state take-back {module} [KEY]...", style="cyan"))
+    return Group(*parts)
+
+
+def render_readmission(report: ReadmissionReport) -> RenderableType:
+    """Show what became of records that had been set aside.
+
+    Args:
+        report: What came of it.
+    """
+    head = f"{report.module}: {report.taken} taken back, {len(report.refused)} still set aside"
+    if report.discarded:
+        head = f"{report.module}: {report.discarded} discarded"
+    style = "bold yellow" if report.refused else "bold green"
+    return Group(Text(head, style=style), *(Text(f"! {line}", "yellow") for line in report.refused))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from replank.cli.options import PATH, host_options, print_json
+from replank.cli.options import PATH, client_of, host_options, print_json
 from replank.cli.options import show as show_record
 
 
@@ -17,14 +17,24 @@ def state() -> None:
 
 @state.command()
 @click.argument("module")
+@click.option("--quarantined", is_flag=True, help="Show the records that did not migrate instead.")
 @host_options
-def show(module: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """Say which fields a module's state has, how many items and about how many bytes."""
+def show(
+    module: str, data_dir: Path | None, config: Path | None, *, quarantined: bool, as_json: bool
+) -> None:
+    """Say which fields a module's state has, how many items and about how many bytes.
+
+    With --quarantined, the records that a reload has set aside or filled with a default.
+    """
     from replank.cli.outcome import telling
 
     with telling(as_json=as_json):
-        from replank.cli.stored import describe_anywhere
+        from replank.cli.stored import describe_anywhere, quarantined_anywhere
 
+        if quarantined:
+            kept = quarantined_anywhere(module, data_dir, config)
+            print_json(kept) if as_json else show_record(kept, "render_quarantined", module)
+            return
         found = describe_anywhere(module, data_dir, config)
         if as_json:
             print_json(found)
@@ -87,6 +97,31 @@ def import_(
             print_json(report)
         else:
             show_record(report, "render_import")
+
+
+@state.command("take-back")
+@click.argument("module")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--discard", is_flag=True, help="Forget the records instead.")
+@host_options
+def take_back(
+    module: str,
+    keys: tuple[str, ...],
+    data_dir: Path | None,
+    config: Path | None,
+    *,
+    discard: bool,
+    as_json: bool,
+) -> None:
+    """Migrate records that were set aside again, with the code that serves, and put them in.
+
+    Without KEYs all of them. What does not migrate still stays set aside; exit code 1 then.
+    """
+    with client_of(data_dir, config, as_json=as_json) as client:
+        report = client.take_back(module, keys, discard=discard)
+        print_json(report) if as_json else show_record(report, "render_readmission")
+        if report.refused:
+            raise click.exceptions.Exit(1)
 
 
 __all__ = ["state"]

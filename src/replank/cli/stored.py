@@ -28,6 +28,7 @@ from replank.state.exchange import (
 )
 from replank.state.format import Snapshot
 from replank.state.keeper import StateKeeper
+from replank.state.quarantine import FOLDER, Quarantine, Quarantined, listed
 from replank.state.snapshot import read, take
 
 SNAPSHOT_FOLDER = "snapshots"
@@ -50,6 +51,27 @@ def describe_anywhere(module: str, data_dir: Path | None, config: Path | None) -
             return client.describe_state(module)
     except HostNotFound:
         return describe_snapshot(last_snapshot(folder, module))
+
+
+def quarantined_anywhere(
+    module: str, data_dir: Path | None, config: Path | None
+) -> tuple[Quarantined, ...]:
+    """Return the records of a module that did not migrate and are kept.
+
+    Args:
+        module: Its name.
+        data_dir: As named on the command line.
+        config: As named on the command line.
+
+    Raises:
+        SnapshotError: They cannot be read.
+    """
+    folder = find_data_dir(data_dir, config)
+    try:
+        with Client.find(folder) as client:
+            return client.quarantined(module)
+    except HostNotFound:
+        return listed(Quarantine(folder / FOLDER).batches(module))
 
 
 def export_anywhere(

@@ -13,18 +13,22 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from replank.config import WhenBusy
 from replank.control import wire
 from replank.control.connection import UnixConnection, feed_items, is_stream, raise_for_status
 from replank.control.locate import Contact, HostNotFound, read_contact
 from replank.control.probation_client import AsksProbation
 from replank.control.schedule_client import AsksSchedule, What, modules_of
 from replank.control.wire import CallFailed
+from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.errors import UsageError
 from replank.instrumentation.status import HostStatus
 from replank.report import Plan, ReloadReport
+from replank.report_state import ReadmissionReport
 from replank.scheduling.entries import Priority
 from replank.state.exchange import ImportReport, StateReport
 from replank.state.format import Snapshot, SnapshotReader
+from replank.state.quarantine import Quarantined
 
 T = TypeVar("T")
 OnLine = Callable[[Any], None]
@@ -124,6 +128,7 @@ class Client(AsksProbation, AsksSchedule):
         what: What,
         *,
         allow_breaking: Iterable[str] = (),
+        choices: Choices = AS_CONFIGURED,
         expect_changes: Iterable[str] = (),
         rehearse: bool = False,
     ) -> Plan:
@@ -133,6 +138,7 @@ class Client(AsksProbation, AsksSchedule):
             what: As for `reload`.
             allow_breaking: As for `reload`.
             expect_changes: As for `reload`.
+            choices: As for `reload`.
             rehearse: Whether a forked copy of the host tries it on the real state.
         """
         body = wire.PlanRequest(
@@ -140,6 +146,7 @@ class Client(AsksProbation, AsksSchedule):
             allow_breaking=list(allow_breaking),
             expect_changes=list(expect_changes),
             rehearse=rehearse,
+            choices=choices,
         )
         return self._post("/control/plan", body, Plan)
 
@@ -150,11 +157,13 @@ class Client(AsksProbation, AsksSchedule):
         reason: str = "cli",
         on_line: OnLine | None = None,
         allow_breaking: Iterable[str] = (),
+        choices: Choices = AS_CONFIGURED,
         expect_changes: Iterable[str] = (),
         expect: Mapping[str, str] | None = None,
         priority: Priority = "normal",
         quiet_wait_s: float | None = None,
         retries: int | None = None,
+        when_busy: WhenBusy | None = None,
     ) -> ReloadReport:
         """Reload modules, all or none, and return the report.
 
@@ -163,11 +172,13 @@ class Client(AsksProbation, AsksSchedule):
             reason: Who or what asks.
             on_line: Called with each event as it happens.
             allow_breaking: Calls that may change although other modules use them.
+            choices: What comes before the host's configuration this once.
             expect_changes: Queries whose replayed answers may change.
             expect: By module, the digest that its source must have.
             priority: "low", "normal", "high" or "critical".
             quiet_wait_s: Seconds to wait for quiet traffic at most.
             retries: How often to try again when busy calls or the disk stopped it.
+            when_busy: "newest", "queue" or "refuse"; as the host is configured by default.
 
         Raises:
             ReplankError: The reload was not taken up. A reload that fails returns a report.
@@ -177,11 +188,13 @@ class Client(AsksProbation, AsksSchedule):
             reason=reason,
             stream=True,
             allow_breaking=list(allow_breaking),
+            choices=choices,
             expect_changes=list(expect_changes),
             expect=dict(expect or {}),
             priority=priority,
             quiet_wait_s=quiet_wait_s,
             retries=retries,
+            when_busy=when_busy,
         )
         return self._follow("/control/reload", body, on_line)
 
@@ -238,6 +251,16 @@ class Client(AsksProbation, AsksSchedule):
             module: Its name.
         """
         return self._get(f"/control/state?{urlencode({'module': module})}", StateReport)
+
+    def quarantined(self, module: str) -> tuple[Quarantined, ...]:
+        """Return the records of a module that did not migrate and are kept."""
+        query = urlencode({"module": module})
+        return self._get(f"/control/state/quarantined?{query}", tuple[Quarantined, ...])
+
+    def take_back(self, module: str, keys: Iterable[str], *, discard: bool) -> ReadmissionReport:
+        """Migrate these kept records again, all when none is named; or forget them."""
+        body = wire.TakeBackRequest(module=module, keys=list(keys), discard=discard)
+        return self._post("/control/state/take-back", body, ReadmissionReport)
 
     def export_state(self, module: str) -> bytes:
         """Return a module's state as a JSON document; calls wait while it is copied.

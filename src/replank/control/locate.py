@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from replank.config import CONFIG_FILE, DATA_DIR, load_config
-from replank.errors import UsageError
+from replank.errors import ConfigError, UsageError
 
 CONTACT_FILE: Final = "control.json"
 SOCKET_NAME: Final = "control.sock"
@@ -113,15 +114,30 @@ def find_data_dir(
         `REPLANK_DATA_DIR` of the environment, which stands above what a file says; ./.replank.
 
     Raises:
-        ConfigError: The configuration file is wrong.
+        ConfigError: The configuration file is wrong, and no host runs where it says.
     """
     if data_dir is not None:
         return Path(data_dir)
-    if config is not None:
-        return Path(load_config(config).data_dir)
-    if Path(CONFIG_FILE).is_file():
-        return Path(load_config(CONFIG_FILE).data_dir)
-    return Path(os.environ.get("REPLANK_DATA_DIR", DATA_DIR))
+    if config is None and not Path(CONFIG_FILE).is_file():
+        return Path(os.environ.get("REPLANK_DATA_DIR", DATA_DIR))
+    file = Path(CONFIG_FILE if config is None else config)
+    try:
+        return Path(load_config(file).data_dir)
+    except ConfigError:
+        # whoever has to roll back now must not be kept from it by a slip in an edited file
+        folder = _named_data_dir(file)
+        if not (folder / CONTACT_FILE).is_file():
+            raise
+        return folder
+
+
+def _named_data_dir(file: Path) -> Path:
+    """Return the data directory that a configuration file names, whatever else is wrong in it."""
+    try:
+        named = tomllib.loads(file.read_text("utf-8")).get("data_dir", DATA_DIR)
+    except (OSError, ValueError):
+        named = DATA_DIR
+    return file.parent / os.environ.get("REPLANK_DATA_DIR", str(named))
 
 
 __all__ = [

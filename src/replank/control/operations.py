@@ -15,8 +15,10 @@ from replank.control.schedule_routes import (
 from replank.instrumentation.status import HostStatus
 from replank.live_config import ConfigReport
 from replank.report import Plan, ProbationReport, ReloadReport
+from replank.report_state import ReadmissionReport
 from replank.scheduling.entries import Scheduled
 from replank.state.exchange import ImportReport, StateReport
+from replank.state.quarantine import Quarantined
 
 PREFIX: Final = "/control/"
 HISTORY_LIMIT_MAX: Final = 1_000
@@ -67,6 +69,9 @@ _EVENT: Final = {
 }
 _BINARY: Final = {"type": "string", "format": "binary"}
 
+_MODULE_PARAMETERS: Final = (
+    Parameter("module", {"type": "string"}, "Name of the module.", required=True),
+)
 OPERATIONS: Final = (
     Operation(
         "version", "GET", "version", "Who answers, and in which protocol.", {JSON: wire.Hello}
@@ -221,7 +226,7 @@ OPERATIONS: Final = (
         "describe_state",
         "Which fields a module's state has.",
         {JSON: StateReport},
-        parameters=(Parameter("module", {"type": "string"}, "Name of the module.", required=True),),
+        parameters=_MODULE_PARAMETERS,
     ),
     Operation(
         "state/export",
@@ -246,6 +251,22 @@ OPERATIONS: Final = (
         "Replace a module's state by an export, all of it or nothing.",
         {JSON: ImportReport},
         wire.ImportRequest,
+    ),
+    Operation(
+        "state/quarantined",
+        "GET",
+        "quarantined",
+        "List the records of a module that did not migrate and are kept.",
+        {JSON: tuple[Quarantined, ...]},
+        parameters=_MODULE_PARAMETERS,
+    ),
+    Operation(
+        "state/take-back",
+        "POST",
+        "take_back",
+        "Migrate records that were set aside again and put them in, or forget them.",
+        {JSON: ReadmissionReport},
+        wire.TakeBackRequest,
     ),
     Operation("openapi.json", "GET", "openapi", "This description.", {JSON: {"type": "object"}}),
 )

@@ -21,6 +21,7 @@ from replank.control.guard import Guard, Refused
 from replank.control.http import ClientGone, read_body
 from replank.control.openapi import make_document
 from replank.control.operations import HISTORY_LIMIT_MAX, OPERATIONS, PREFIX, Operation
+from replank.coordinator.choices import given
 from replank.errors import ReplankError
 from replank.instrumentation.events import PhaseEvent
 from replank.instrumentation.log import logger
@@ -120,11 +121,14 @@ class ControlRoutes:
     async def _plan(self, request: Request) -> Response:
         wanted = await self._read(request, wire.PlanRequest)
         what = self._sources(wanted.modules)
-        breaking, changes = wanted.allow_breaking, wanted.expect_changes
-        found = self._host.plan(
-            what, allow_breaking=breaking, expect_changes=changes, rehearse=wanted.rehearse
+        answer = self._host.plan(
+            what,
+            allow_breaking=wanted.allow_breaking,
+            expect_changes=wanted.expect_changes,
+            rehearse=wanted.rehearse,
+            **given(wanted.choices),
         )
-        return _json(await found)
+        return _json(await answer)
 
     async def _describe_state(self, request: Request) -> Response:
         return await state_routes.describe(self._host, request)
@@ -150,11 +154,13 @@ class ControlRoutes:
                 reason=wanted.reason,
                 on_phase=on_phase,
                 allow_breaking=wanted.allow_breaking,
+                **given(wanted.choices),
                 expect_changes=wanted.expect_changes,
                 expect=wanted.expect or None,
                 priority=wanted.priority,
                 quiet_wait_s=wanted.quiet_wait_s,
                 retries=wanted.retries,
+                when_busy=wanted.when_busy,
             )
             return ticket
 
@@ -207,6 +213,13 @@ class ControlRoutes:
     async def _import_state(self, request: Request) -> Response:
         wanted = await self._read(request, wire.ImportRequest)
         return await state_routes.replace(self._host, wanted, public=self._guard.public)
+
+    async def _quarantined(self, request: Request) -> Response:
+        return await state_routes.quarantined(self._host, request)
+
+    async def _take_back(self, request: Request) -> Response:
+        wanted = await self._read(request, wire.TakeBackRequest)
+        return await state_routes.take_back(self._host, wanted)
 
     async def _stop(self, request: Request) -> Response:
         await self._read(request, dict[str, Any])

@@ -54,6 +54,18 @@ async def replace(host: Any, wanted: wire.ImportRequest, *, public: bool) -> Res
     return _json(msgspec.json.encode(await host.import_state(wanted.module, document)))
 
 
+async def quarantined(host: Any, request: Request) -> Response:
+    """Answer which records did not migrate and are kept."""
+    module = request.query_params.get("module") or ""
+    return _json(msgspec.json.encode(await host.quarantined(module)))
+
+
+async def take_back(host: Any, wanted: wire.TakeBackRequest) -> Response:
+    """Put kept records in again, or forget them."""
+    report = await host.take_back(wanted.module, wanted.keys, discard=wanted.discard)
+    return _json(msgspec.json.encode(report))
+
+
 def _read(path: Path, module: str) -> bytes:
     try:
         return path.read_bytes()
@@ -88,4 +100,4 @@ def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-__all__ = ["describe", "export", "replace", "sample"]
+__all__ = ["describe", "export", "quarantined", "replace", "sample", "take_back"]

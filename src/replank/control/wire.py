@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from replank import errors
+from replank.config import WhenBusy
+from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.instrumentation import events
 from replank.report import ReloadReport
 from replank.scheduling.entries import Priority
@@ -56,6 +58,8 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whether to answer with events as they happen."""
     allow_breaking: list[str] = []
     """Calls that may change although other modules use them: `deposit`, `ledger.deposit`, `*`."""
+    choices: Choices = AS_CONFIGURED
+    """What comes before the configuration this once."""
     expect_changes: list[str] = []
     """Queries whose replayed answers may change."""
     expect: dict[str, str] = {}
@@ -66,6 +70,8 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Seconds to wait for quiet traffic at most."""
     retries: int | None = None
     """How often to try again when busy calls or the disk stopped it."""
+    when_busy: WhenBusy | None = None
+    """What becomes of it while its modules are being reloaded; null: as configured."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,9 +101,20 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     modules: list[str] | dict[str, str | None]
     allow_breaking: list[str] = []
     """As for a reload."""
+    choices: Choices = AS_CONFIGURED
     expect_changes: list[str] = []
     rehearse: bool = False
     """Whether a forked copy of the host tries it on the real state."""
+
+
+class TakeBackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /control/state/take-back`."""
+
+    module: str
+    keys: list[str] = []
+    """Only these; all when empty."""
+    discard: bool = False
+    """Whether to forget them instead."""
 
 
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +146,15 @@ class Failure(msgspec.Struct, frozen=True, tag_field="type", tag=True):
 
     status: int
     facts: Facts
+
+
+class Resumed(msgspec.Struct, frozen=True, tag_field="type", tag=True, kw_only=True):
+    """A line between two items of a stream: it goes on in another version of its module."""
+
+    module: str
+    call: str
+    came_from: str
+    goes_on_in: str
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -347,6 +373,7 @@ __all__ = [
     "PlanRequest",
     "ReloadRequest",
     "Report",
+    "Resumed",
     "RollbackRequest",
     "StateRequest",
     "StreamKind",

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 from replank.code.generation import Generation, undeclared_data
 from replank.code.trust import require_digest
 from replank.code.undeclared import Undeclared
 from replank.coordinator.contracts import judge_calls, judge_contracts
+from replank.coordinator.plan import refuse_over_limits
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
-from replank.errors import ModuleError, ReplankError
+from replank.errors import ModuleError, ReplankError, SchemaError
 from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
 from replank.migration.engine import find_path, steps_of
 from replank.report import Phase
-from replank.state.limits import Mode, StateLimits
+from replank.state.limits import Mode, OnBadRecord, StateLimits
 from replank.state.manager import Grace, make_return, make_transfer
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
@@ -84,11 +86,13 @@ class Candidates:
                 one.old,
                 one.new,
                 one.migration,
-                limits=self._limits(one),
+                limits=self._limits(tx, one),
                 grace=grace or one.old.lane.grace,
                 parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
+                going_back=tx.goes_back(one),
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
+        refuse_over_limits(tx, self.workshop.config)
 
     async def prepare_return(self, tx: Transaction, probation: WayBack) -> None:
         """Take the old generations of a probation as candidates: they have served before."""
@@ -100,7 +104,7 @@ class Candidates:
             one.candidate, one.version = before.old, before.old.version
             one.migration = before.migration
             one.transfer = make_return(
-                one.name, one.old, one.new, before.state, limits=self._limits(one)
+                one.name, one.old, one.new, before.state, limits=self._limits(tx, one)
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
         await judge_contracts(tx, self.routes)
@@ -226,13 +230,16 @@ class Candidates:
         await one.slot.tasks.stop()
         one.slot.tasks.adopt(one.old.lane, one.old.methods)
 
-    def _limits(self, one: Participant) -> StateLimits:
-        config = self.workshop.config
+    def _limits(self, tx: Transaction, one: Participant) -> StateLimits:
+        config, own, chosen = self.workshop.config, one.slot.config, tx.choices
+        most = chosen.quarantine_max
         return StateLimits(
-            mode=Mode(one.slot.config.mode),
+            mode=_mode(one, chosen.mode or own.mode),
             windowed_from_records=config.windowed_from_records,
-            pause_max_s=config.max_pause_s,
-            memory_max_bytes=config.max_memory_bytes,
+            pause_max_s=inf if chosen.over_limits else config.max_pause_s,
+            memory_max_bytes=None if chosen.over_limits else config.max_memory_bytes,
+            on_bad_record=OnBadRecord(chosen.on_bad_record or own.on_bad_record),
+            quarantine_max=own.quarantine_max if most is None else most,
         )
 
     def _check_uses(self, tx: Transaction) -> None:
@@ -268,6 +275,25 @@ def commit_record(generation: Generation) -> Committed:
         schema_dict=definition.schema.to_dict(),
         source=str(generation.version.source),
     )
+
+
+def _mode(one: Participant, asked: str) -> Mode:
+    """Return how a state may travel: no barrier holds while other threads write.
+
+    Raises:
+        SchemaError: A window was asked for, and the module's calls run in threads.
+    """
+    if not one.slot.config.threads:
+        return Mode(asked)
+    if asked == Mode.WINDOWED:
+        raise SchemaError(
+            "the state cannot be copied in a window while calls write from threads",
+            module=one.name,
+            phase=Phase.PREPARE,
+            found='threads = true and mode = "windowed"',
+            do='say mode = "auto" or "eager"; it is copied in the pause, when no thread runs',
+        )
+    return Mode.EAGER
 
 
 def _timers(generation: Generation) -> dict[str, float]:

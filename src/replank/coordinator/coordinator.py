@@ -16,6 +16,7 @@ from replank.coordinator import invariants
 from replank.coordinator.candidates import Candidates
 from replank.coordinator.deadlines import drain_limit, limit_of
 from replank.coordinator.endings import drop, guarded, is_committed, joined, settled
+from replank.coordinator.left_over import keep_left_over
 from replank.coordinator.outliving import seal_outlived
 from replank.coordinator.phases import Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
@@ -31,7 +32,6 @@ from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, Reloa
 from replank.journal.journal import Journal
 from replank.report import ErrorReport, Outcome, Phase, Plan, ProbationReport, ReloadReport
 from replank.state.collector import CollectorGuard
-from replank.state.manager import parked_by
 from replank.threads import brisk_switching
 from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
@@ -184,7 +184,7 @@ class ReloadCoordinator:
             for one in tx.each():
                 one.state.align()
         tx.digests = joined(one.state.digests() for one in tx.each())
-        refuse_long_pause(tx, self.config.reload.max_pause_s)
+        refuse_long_pause(tx, self.config.reload)
         return ""
 
     async def _verify_in_window(self, tx: Transaction) -> str:
@@ -257,6 +257,7 @@ class ReloadCoordinator:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
+            await keep_left_over(tx, self.workshop)
             tx.release_moments()
         for one in tx.each():
             one.slot.persistence.committed()
@@ -330,9 +331,6 @@ class ReloadCoordinator:
         probation = Probation(tx, countdown, retire, stop, self.bus, watch)
         for one in tx.each():
             one.slot.probation = probation
-            if tx.back is not None:
-                fingerprint = one.old.definition.schema.fingerprint
-                one.slot.parked[fingerprint] = parked_by(one.state)
 
     async def _write_probation(
         self, tx: Transaction, report: ReloadReport, found: ProbationReport

@@ -25,6 +25,8 @@ from replank.definition import Definition
 from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.module import Runtime
 from replank.reading import read_definition
+from replank.state.parking import ParkedStore
+from replank.state.quarantine import Quarantine
 from replank.threads import brisk_switching, in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
@@ -45,6 +47,10 @@ class Workshop:
     config: ReloadConfig
     runtime: Callable[[Slot], Runtime]
     next_generation: Callable[[str], int]
+    quarantine: Quarantine
+    """Keeps the records that did not migrate."""
+    parked: ParkedStore
+    """Keeps what an older version has no room for."""
     trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:

@@ -14,7 +14,7 @@ from replank.coordinator.coordinator import ReloadCoordinator
 from replank.coordinator.explain import explain
 from replank.coordinator.prepare import check_uses
 from replank.coordinator.slot import Slot
-from replank.errors import ModuleError, SourceError
+from replank.errors import ModuleError, SnapshotError, SourceError
 from replank.instrumentation.events import ModuleLoaded, Warned
 from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
@@ -174,6 +174,7 @@ class Startup:
         )
         for line in kept.warnings:
             self._warn(line, slot.name)
+        await self._load_parked(slot)
         generation.assign(kept.values)
         generation.wire(coordinator.routes.handles(), coordinator.workshop.runtime(slot))
         slot.tasks.adopt(generation.lane, generation.methods)
@@ -200,6 +201,13 @@ class Startup:
                 generation=generation.number,
             )
         )
+
+    async def _load_parked(self, slot: Slot) -> None:
+        """Have ready what comes back with a newer version."""
+        try:
+            slot.parked.update(await in_thread(self.coordinator.workshop.parked.read, slot.name))
+        except SnapshotError as error:
+            self._warn(f"{error.what}; {error.do}", slot.name)
 
     async def _check(self, slot: Slot, generation: Generation, *, first: bool) -> None:
         """Run the checks; a version that was committed once serves all the same, with a warning."""

@@ -15,7 +15,7 @@ from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
 from replank.report import ProbationReport
 from replank.state.keeper import Frozen
-from replank.state.manager import Parked
+from replank.state.parking import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
 from replank.traffic.handle import Handle

@@ -12,6 +12,7 @@ from time import perf_counter
 from replank.code.generation import Generation
 from replank.code.probe import TestCounts
 from replank.code.store import Version
+from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.coordinator.phases import Course, Where
 from replank.coordinator.slot import Slot, WayBack
 from replank.errors import PhaseTimeout
@@ -25,6 +26,7 @@ from replank.report import (
     ReplayReport,
 )
 from replank.schema import difference
+from replank.state.bad_policy import REPORTED
 from replank.state.holder import Transfer
 from replank.traffic.drain import Drain, Drained
 from replank.traffic.gate import Held
@@ -61,6 +63,8 @@ class Participant:
     """How its own tests went; None when it has none."""
     contract_changes: tuple[ContractChange, ...] = ()
     """What the candidate offers otherwise than what serves."""
+    quarantined: str = ""
+    """Where the records are kept that did not migrate; "" when all of them did."""
     invariants: Invariants | None = None
     """What a reload must not change, and what the old version said of it."""
 
@@ -95,6 +99,8 @@ class Participant:
     def report(self) -> ModuleReport:
         """Return what happened to this module."""
         old, new = self.old, self.candidate
+        bad = self.transfer.bad_records() if self.transfer else []
+        meter = self.transfer.meter if self.transfer else None
         return ModuleReport(
             name=self.name,
             version_from=old.definition.label,
@@ -107,6 +113,11 @@ class Participant:
             schema_to=new.definition.schema.version if new else 0,
             records_migrated=self.transfer.records if self.transfer else 0,
             mode=self.transfer.mode if self.transfer else "eager",
+            predicted=meter.predicted if meter else None,
+            measured=meter.measured if meter else None,
+            quarantined=sum(not one.filled for one in bad),
+            defaulted=sum(bool(one.filled) for one in bad),
+            bad_records=tuple(one.report() for one in bad[:REPORTED]),
             replay=self.replay,
             signer=self.signer,
             tests_passed=self.tests.passed if self.tests else 0,
@@ -145,6 +156,7 @@ class Transaction:
     """The probation whose old generations are to serve again; None for a reload."""
     allow_breaking: frozenset[str] = frozenset()
     """Calls that may change under their users."""
+    choices: Choices = AS_CONFIGURED
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     started: float = field(default_factory=perf_counter)
     course: Course = field(default_factory=Course)
@@ -183,6 +195,13 @@ class Transaction:
     def each(self) -> list[Participant]:
         """Return the participants in order of their names."""
         return [self.participants[name] for name in self.names]
+
+    def goes_back(self, one: Participant) -> bool:
+        """Whether a module goes to an older version, which may lack what the newer one has."""
+        old, new = one.old.definition.schema, one.new.definition.schema
+        if old.fingerprint == new.fingerprint:
+            return False
+        return self.reason == "rollback" or new.version < old.version
 
     async def run(
         self,

@@ -115,6 +115,16 @@ def item_key(index: int, item: Any, own: frozenset[str]) -> _Item:
     return _Item(index, index)
 
 
+def item_parts(key: Any) -> tuple[int, Any] | None:
+    """Return what a list item's key in a location consists of; None for any other key."""
+    return (key.index, key.content) if isinstance(key, _Item) else None
+
+
+def item_at(index: int, content: Any) -> Any:
+    """Return a list item's key from its parts."""
+    return _Item(index, content)
+
+
 def nodes(
     tree: Any, segments: tuple[str, ...], own: frozenset[str] = frozenset()
 ) -> Iterator[tuple[Any, Location]]:
@@ -189,13 +199,15 @@ def no_field(name: str, node: Any, location: Location) -> MigrationError:
         f"a step names {name!r}, which {shown(location)} does not have",
         found=known or "nothing",
         expected=f"a field {name!r}",
-    )
+    ).at("", (*location, name))
 
 
 __all__ = [
     "Location",
     "children",
+    "item_at",
     "item_key",
+    "item_parts",
     "no_field",
     "nodes",
     "parse",

@@ -41,7 +41,10 @@ def groups_of(entries: Iterable[Entry], tied_to: TiedTo) -> list[list[Entry]]:
 
 def _belong(one: Entry, other: Entry, tied_to: TiedTo) -> bool:
     # A permission is given for one request: it must not spread to another one's modules.
-    if not may_join(one) or one.request.allow_breaking != other.request.allow_breaking:
+    ours, theirs = one.request, other.request
+    if not may_join(one) or ours.allow_breaking != theirs.allow_breaking:
+        return False
+    if ours.choices != theirs.choices or ours.expect_changes != theirs.expect_changes:
         return False
     return bool(one.modules & tied_to(other.modules) or other.modules & tied_to(one.modules))
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
-from replank.errors import MigrationError, ReplankError
+from replank.errors import ReplankError
+from replank.hints import read_form
+from replank.migration.conversions import Apply
 from replank.migration.engine import Migration, Residue
-from replank.plain import digest
+from replank.plain import TYPE_KEY, digest
+from replank.state.bad_policy import BadRecord, BadRecords
 from replank.state.holder import Holder
+from replank.state.items import Interpreted
+from replank.state.limits import StateLimits
+from replank.state.meter import Meter, metered
+from replank.state.parking import Parked, path_back_of, path_of
+from replank.state.residue import Residue as TableResidue
+from replank.state.routes import TableRoute
 from replank.state.snapshot import Snapshot, restore, take
+from replank.state.whole import Way, WholeState
 from replank.traffic.drain import Drained
-
-
-class Way(Protocol):
-    """What takes a class-free state from one schema to another."""
-
-    @property
-    def reversible(self) -> bool:
-        """Whether there is a way back."""
-
-    def upgrade(self, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the new state; the old one is not touched."""
 
 
 class Up:
@@ -47,25 +47,42 @@ class Up:
         new, self.residue = self.migration.upgrade_and_park(tree, _again(self._parked))
         return new
 
+    def back(self, tree: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what going up and down again makes of a state."""
+        migration = self.migration
+        # Nobody knows what a pair of functions loses on purpose: `migrations check` tells.
+        if migration.identity or any(isinstance(one, Apply) for _, one in migration.forward):
+            return None
+        new, lost = migration.upgrade_and_park(tree, _again(self._parked))
+        return migration.downgrade_and_park(new, lost)[0]
+
 
 class Down:
     """The way back of an `Up`.
 
     Args:
         up: How the state came up.
+        set_aside: Records that did not come up: they are back with the old version.
     """
 
     reversible = True
 
-    def __init__(self, up: Up) -> None:
-        self._up = up
+    def __init__(self, up: Up, set_aside: Iterable[BadRecord] = ()) -> None:
+        self.up = up
+        self._set_aside = tuple(set_aside)
         self.residue = Residue()
         """What only the new version knows: for its return."""
 
     def upgrade(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Return the old state."""
-        old, self.residue = self._up.migration.downgrade_and_park(tree, _again(self._up.residue))
+        old, self.residue = self.up.migration.downgrade_and_park(tree, _again(self.up.residue))
+        for one in self._set_aside:
+            if one.table in old:
+                old[one.table].setdefault(one.key, one.value)
         return old
+
+    def back(self, _tree: dict[str, Any]) -> None:
+        """Say nothing: the state was checked on its way up."""
 
 
 def _again(residue: Residue | None) -> Residue | None:
@@ -85,12 +102,29 @@ class EagerTransfer:
         old: The generation that serves.
         new: The candidate.
         migration: The way between their schemas.
+        items: By field, the way of the items that can be taken one by one.
+        bad: Decides about records that do not migrate; without it the first one raises.
+        parked: By the candidate's field, what an earlier return had no room for in its tables.
     """
 
     mode = "eager"
 
-    def __init__(self, module: str, old: Holder, new: Holder, migration: Way) -> None:
+    def __init__(
+        self,
+        module: str,
+        old: Holder,
+        new: Holder,
+        migration: Way,
+        items: Mapping[str, Interpreted] | None = None,
+        bad: BadRecords | None = None,
+        parked: Mapping[str, TableResidue] | None = None,
+    ) -> None:
         self.module = module
+        self._parked = parked or {}
+        self.routes: tuple[TableRoute, ...] = ()
+        """On a way back: the tables whose records are parked one by one."""
+        self.meter: Meter | None = None
+        self.bad = bad or BadRecords(module, StateLimits())
         self.records = 0
         self.predicted_pause_s = 0.0
         self._old = old
@@ -99,6 +133,7 @@ class EagerTransfer:
         self._snapshot: Snapshot | None = None
         self._values: dict[str, Any] = {}
         self._source_digest = ""
+        self._whole = WholeState(module, migration, self._built, items or {}, self.bad)
 
     @property
     def up(self) -> Up:
@@ -107,15 +142,18 @@ class EagerTransfer:
         return self._migration
 
     @property
-    def parked_small(self) -> Residue:
-        """What this way back had no room for."""
-        assert isinstance(self._migration, Down), "this is no way back"
-        return self._migration.residue
+    def parked(self) -> Parked:
+        """What this way back had no room for, as the way up knows it."""
+        way = self._migration
+        if isinstance(way, Down):
+            return Parked(way.residue, {}, path_of(way.up.migration))
+        assert isinstance(way, Up), "there are two kinds of ways"
+        return Parked(way.residue.turned(), {}, path_back_of(way.migration))
 
-    @property
-    def parked_tables(self) -> dict[str, Any]:
-        """Nothing: there are no large tables."""
-        return {}
+    def left(self, field: str) -> Mapping[Any, Any]:
+        """Return a table as it was left, without classes."""
+        node = self._snapshot.tree.get(field) if self._snapshot else None
+        return node if isinstance(node, dict) and TYPE_KEY not in node else {}
 
     @property
     def moved(self) -> frozenset[str]:
@@ -127,10 +165,16 @@ class EagerTransfer:
         """Whether a way down brings the old state back with what was written since."""
         return self._migration.reversible
 
+    def bad_records(self) -> list[BadRecord]:
+        """Return the records that did not migrate."""
+        return self.bad.all()
+
+    @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Freeze the old state into a class-free copy."""
         self._take(rehearsed=drained is None)
 
+    @metered
     async def migrate(self, drained: Drained | None) -> None:
         """Upgrade the copy, and build from it the values of the candidate's types."""
         if drained is None:
@@ -138,6 +182,7 @@ class EagerTransfer:
             self._source_digest = digest(self._snapshot.tree)
         self._upgrade(rehearsed=drained is None)
 
+    @metered
     async def restore(self, drained: Drained | None) -> None:
         """Assign the built values; carried objects are handed over only when the old is quiet."""
         self._assign(rehearsed=drained is None)
@@ -170,10 +215,18 @@ class EagerTransfer:
 
     def _upgrade(self, *, rehearsed: bool) -> None:
         assert self._snapshot is not None, "nothing was copied"
-        new = self._new.definition
         with _Cost(self, rehearsed=rehearsed):
-            tree = _upgraded(self._migration, self._snapshot.tree, self.module)
-            self._values = restore(tree, new.schema, hints=new.hints, own=self._new.own)
+            self._values = self._whole.migrated(self._snapshot.tree)
+        if rehearsed:  # in the pause only what was written since is checked for its way back
+            self.predicted_pause_s -= self._whole.checking_s
+
+    def _built(self, tree: dict[str, Any]) -> dict[str, Any]:
+        new = self._new.definition
+        values = restore(tree, new.schema, hints=new.hints, own=self._new.own)
+        for name, residue in self._parked.items():
+            if isinstance(values.get(name), dict):
+                residue.merge_into(values[name], read_form(new.hints[name]).args[-1])
+        return values
 
     def _assign(self, *, rehearsed: bool) -> None:
         with _Cost(self, rehearsed=rehearsed):
@@ -228,21 +281,6 @@ class _Differs:
 def _snapshotted(holder: Holder) -> dict[str, Any]:
     carried = set(holder.definition.carried)
     return {name: value for name, value in holder.values().items() if name not in carried}
-
-
-def _upgraded(migration: Way, tree: dict[str, Any], module: str) -> dict[str, Any]:
-    try:
-        return migration.upgrade(tree)
-    except ReplankError:
-        raise
-    except Exception as error:
-        raise MigrationError(
-            f"a migration step raised {type(error).__name__}: {error}",
-            module=module,
-            found=f"{type(error).__name__}: {error}",
-            expected="a step that returns the new state",
-            do="mend the step and reload again",
-        ) from error
 
 
 class _Cost:

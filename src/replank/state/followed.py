@@ -8,13 +8,16 @@ settle()          calls enter again: the old records are brought to their places
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
-from replank.migration.engine import Residue as SmallResidue
+from replank.state.bad_policy import BadRecord
 from replank.state.eager import Down, EagerTransfer
-from replank.state.follower import Follower, Residue
+from replank.state.follower import Follower
 from replank.state.holder import Holder, Without
 from replank.state.limits import StateLimits
+from replank.state.meter import Meter, metered
+from replank.state.parking import Parked
 from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer
 from replank.state.windowed import WindowedTransfer
@@ -45,6 +48,7 @@ class FollowedTransfer:
         limits: StateLimits,
     ) -> None:
         self._window = window
+        self.meter: Meter | None = None
         self._slices = Slices(limits.slice_s)
         self._small = EagerTransfer(
             module,
@@ -64,14 +68,10 @@ class FollowedTransfer:
         return self._small.predicted_pause_s
 
     @property
-    def parked_small(self) -> SmallResidue:
-        """What the small state had no room for."""
-        return self._small.parked_small
-
-    @property
-    def parked_tables(self) -> dict[str, Residue]:
-        """What each table had no room for, by the candidate's field."""
-        return {name: one.residue for name, one in self._window.transfers.items()}
+    def parked(self) -> Parked:
+        """What the small state and the tables had no room for."""
+        tables = {name: one.residue for name, one in self._window.transfers.items()}
+        return dataclasses.replace(self._small.parked, tables=tables)
 
     @property
     def moved(self) -> frozenset[str]:
@@ -83,6 +83,11 @@ class FollowedTransfer:
         """Whether the version that goes is kept in step: it is not."""
         return False
 
+    def bad_records(self) -> list[BadRecord]:
+        """Return the records that did not go down; those that had not come up are back."""
+        return [one for one in self._window.bad.all() if one.down]
+
+    @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Follow what was written; in the pause, the rest of it."""
         for follower in self._followers().values():
@@ -92,10 +97,12 @@ class FollowedTransfer:
                 follower.drain()
         await self._small.snapshot(drained)
 
+    @metered
     async def migrate(self, drained: Drained | None) -> None:
         """Take the small rest down."""
         await self._small.migrate(drained)
 
+    @metered
     async def restore(self, drained: Drained | None) -> None:
         """Give the old generation its small state; its tables are its own still."""
         if drained is not None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from replank.errors import InternalError
+from replank.state.bad_policy import BadTable
 from replank.state.kinds import Inside, Tracking, declared_classes, kind_of
 from replank.state.layers import MISSING, SHARDS, Layers, Steps, shards
 from replank.state.mirror import Copy, Family, Mirror
@@ -40,6 +41,7 @@ class Follower:
         downgrade: Make the old record from a new one and the old one kept, or None.
         residue: Where to park what the old version has no room for.
         family: The followers among which objects keep their identity.
+        bad: Decides about records that do not go down; without it the first one raises.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Follower:
         *,
         residue: Residue,
         family: Family | None = None,
+        bad: BadTable | None = None,
     ) -> None:
         self.layers = layers
         self.residue = residue
@@ -61,6 +64,7 @@ class Follower:
         self.garbage: list[Any] = []
         self._upgrade = upgrade
         self._downgrade = downgrade
+        self._bad = bad
         self._left_out: dict[Any, Any] = {}
         self._table = layers.table
         self._switch: Switch | None = None
@@ -70,7 +74,7 @@ class Follower:
             self._down,
             self.kept,
             family=family,
-            dropped=residue.forget,
+            dropped=self._forget,
             rewritten=self._stray,
         )
 
@@ -197,12 +201,34 @@ class Follower:
         old = self.kept[hash(key) % SHARDS].get(key)
         if old is None and key in self.layers.fresh[hash(key) % SHARDS]:
             old = self.layers.current(key)  # not folded yet
-        made = self._downgrade(new, old)
+        try:
+            made = self._downgrade(new, old)
+            again = new if made is PARKED else self._upgrade(made)
+        except Exception as error:
+            if self._bad is None:
+                raise
+            made = self._bad.handle(key, new, error)
+            again = self._upgraded(made)
+        else:
+            if self._bad:
+                self._bad.forget(key)
         if made is PARKED:
             self.residue.park_record(key, new)
             return MISSING
-        self.residue.park(key, new, self._upgrade(made))
+        self.residue.park(key, new, again)
         return made
+
+    def _upgraded(self, mended: Any) -> Any:
+        """Return what comes up again of a record that was mended, or None."""
+        try:
+            return self._upgrade(mended)
+        except Exception:  # then nothing of it comes back with the new version
+            return None
+
+    def _forget(self, key: Any) -> None:
+        self.residue.forget(key)
+        if self._bad:
+            self._bad.forget(key)
 
     def _require_ready(self) -> None:
         if not self.ready:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from replank.definition import Definition
+from replank.state.bad_policy import BadRecord
+from replank.state.meter import Meter
 from replank.state.names import Namespace
 from replank.table import Table
 from replank.traffic.drain import Drained
@@ -39,6 +41,7 @@ class Transfer(Protocol):
     """
 
     mode: str
+    meter: Meter | None
 
     @property
     def records(self) -> int:
@@ -55,6 +58,9 @@ class Transfer(Protocol):
     @property
     def followed(self) -> bool:
         """Whether the old state is kept in step after the commit."""
+
+    def bad_records(self) -> list[BadRecord]:
+        """Return the records that did not migrate, and were let through by the policy."""
 
     async def snapshot(self, drained: Drained | None) -> None:
         """Copy the state; with the proof of quiet, what was written last."""

@@ -14,6 +14,14 @@ class Mode(enum.StrEnum):
     WINDOWED = "windowed"
 
 
+class OnBadRecord(enum.StrEnum):
+    """What becomes of a record that does not migrate, or not back again."""
+
+    ABORT = "abort"
+    QUARANTINE = "quarantine"
+    DEFAULT = "default"
+
+
 @dataclass(frozen=True, slots=True)
 class StateLimits:
     """Limits of one module's transfer.
@@ -24,6 +32,8 @@ class StateLimits:
         pause_max_s: What the state may add to the pause, in seconds.
         memory_max_bytes: What the reload may add to the process's memory; None for no limit.
         slice_s: Longest slice of copying between traffic, in seconds.
+        on_bad_record: What becomes of a record that does not migrate.
+        quarantine_max: Records that may be set aside.
     """
 
     mode: Mode = Mode.AUTO
@@ -31,3 +41,5 @@ class StateLimits:
     pause_max_s: float = 1.0
     memory_max_bytes: int | None = None
     slice_s: float = 0.001
+    on_bad_record: OnBadRecord = OnBadRecord.ABORT
+    quarantine_max: int = 100

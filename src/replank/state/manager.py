@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import dataclasses
 
 from replank.errors import SchemaError
 from replank.migration.engine import Migration
-from replank.migration.engine import Residue as SmallResidue
+from replank.state.bad_policy import BadRecords
 from replank.state.eager import Down, EagerTransfer, Up
 from replank.state.followed import FollowedTransfer
+from replank.state.forecast import forecast
 from replank.state.holder import Holder, Transfer
+from replank.state.items import all_interpreted
 from replank.state.limits import Mode, StateLimits
+from replank.state.meter import Meter
+from replank.state.parking import Parked, park_steps
 from replank.state.residue import Residue as TableResidue
 from replank.state.routes import TableRoute, table_routes
+from replank.state.slices import Slices
+from replank.state.tree import Trees
 from replank.state.windowed import Grace, WindowedTransfer
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """What a return to an older version had no room for.
-
-    Attributes:
-        small: Of the small state.
-        tables: Of each large table, by its field.
-    """
-
-    small: SmallResidue
-    tables: Mapping[str, TableResidue] = field(default_factory=dict)
 
 
 def make_transfer(
@@ -39,6 +31,7 @@ def make_transfer(
     limits: StateLimits,
     grace: Grace,
     parked: Parked | None = None,
+    going_back: bool = False,
 ) -> Transfer:
     """Choose how a module's state travels.
 
@@ -50,16 +43,40 @@ def make_transfer(
         limits: What the reload may take, and the mode when the author has chosen one.
         grace: Waits until every call that runs now in the old generation has ended.
         parked: What an earlier return from this candidate's schema had no room for.
+        going_back: Whether the candidate is an older version.
 
     Raises:
         SchemaError: The chosen mode is not possible.
     """
-    up = Up(migration, parked.small if parked else None)
+    up = Up(migration, parked.small_for(migration) if parked else None)
+    tables = parked.tables if parked else {}
+    bad = BadRecords(module, limits)
+    items = all_interpreted(
+        migration, Trees(old.definition.hints, old.own), Trees(new.definition.hints, new.own)
+    )
     routes = table_routes(old, new, migration)
+    transfer: EagerTransfer | WindowedTransfer
     if _windowed(module, old, routes, limits):
-        tables = parked.tables if parked else {}
-        return WindowedTransfer(module, old, new, up, routes, limits, grace, tables)
-    return EagerTransfer(module, old, new, up)
+        transfer = WindowedTransfer(
+            module,
+            old,
+            new,
+            up,
+            routes,
+            limits,
+            grace,
+            tables,
+            items,
+            bad,
+            going_back=going_back,
+        )
+        seen = forecast(old, routes, items)
+    else:
+        transfer = EagerTransfer(module, old, new, up, items, bad, tables)
+        transfer.routes = routes if going_back else ()
+        seen = forecast(old, (), items)
+    transfer.meter = Meter(seen, lambda: transfer.predicted_pause_s)
+    return transfer
 
 
 def make_return(
@@ -75,20 +92,28 @@ def make_return(
         limits: What the reload may take.
     """
     assert isinstance(came, EagerTransfer | WindowedTransfer), "a return is not taken back"
-    down = Down(came.up)
+    down = Down(came.up, came.bad.set_aside())
     if isinstance(came, WindowedTransfer):
         return FollowedTransfer(module, new, old, down, came, limits)
     return EagerTransfer(module, new, old, down)
 
 
-def parked_by(back: Transfer) -> Parked:
+async def parked_by(back: Transfer) -> Parked:
     """Return what a way back had no room for: it comes back with the version that wrote it.
 
     Args:
-        back: A transfer from `make_return` that was committed.
+        back: A transfer to an older version, committed and not yet settled.
     """
-    assert isinstance(back, EagerTransfer | FollowedTransfer), "not a return"
-    return Parked(back.parked_small, back.parked_tables)
+    assert isinstance(back, EagerTransfer | FollowedTransfer | WindowedTransfer), "no transfer"
+    parked = back.parked
+    if not isinstance(back, EagerTransfer):
+        return parked
+    tables: dict[str, TableResidue] = {}
+    for route in back.routes:
+        tables[route.old_field] = TableResidue()
+        steps = park_steps(route, back.left(route.old_field), tables[route.old_field])
+        await Slices().run(steps)
+    return dataclasses.replace(parked, tables=tables)
 
 
 def _windowed(

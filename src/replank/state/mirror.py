@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from typing import Any
 
-from replank.errors import MigrationError
+from replank.errors import MigrationError, TooManyBadRecords
 from replank.state.layers import MISSING, SHARDS, STEP, Layers, Steps
 from replank.state.watching import Sink, Watch, quiet
 
@@ -131,7 +131,9 @@ class Mirror:
         for mirror in self._family.mirrors:
             for other in mirror.watch.places.keys(value):
                 if mirror.look(other) is value:
-                    mirror._put(other, mirrored)
+                    # Left out under one key, it is asked under each: every key counts.
+                    other_made = mirror._make(other, value) if mirrored is MISSING else mirrored
+                    mirror._put(other, other_made)
 
     def _known(self, value: Any, key: Any) -> Any:
         """Return what the same object became under another key, when that is up to date."""
@@ -159,6 +161,8 @@ class Mirror:
     @staticmethod
     def _explain(error: Exception, key: Any, value: Any) -> MigrationError:
         """Return an error that names the key; what the migration itself said is kept."""
+        if isinstance(error, TooManyBadRecords):
+            return error  # it names several
         if isinstance(error, MigrationError):
             said = MigrationError(
                 error.what if f"record {key!r}" in error.what else f"record {key!r}: {error.what}"

@@ -117,6 +117,19 @@ class Residue:
         }
         return _with_fields(new, valid) if valid else new
 
+    def merge_into(self, table: dict[Any, Any], record_class: Any) -> None:
+        """Give a table that was just built what is parked of it.
+
+        Args:
+            table: The table; nobody else has it yet.
+            record_class: Of its records.
+        """
+        for key in self.fields.keys() & table.keys():
+            table[key] = self.merge(key, table[key])
+        classes = {record_class} if isinstance(record_class, type) else set()
+        for key, record in self.new_records(classes | {type(one) for one in table.values()}):
+            table.setdefault(key, record)
+
     def new_records(self, classes: Iterable[type]) -> Iterator[tuple[Any, Any]]:
         """Yield the parked records again, as objects of the classes that the new version uses."""
         by_name = {cls.__qualname__: cls for cls in classes}

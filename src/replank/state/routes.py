@@ -11,6 +11,7 @@ from replank.hints import read_form
 from replank.migration.engine import Migration
 from replank.plain import show
 from replank.state.holder import Holder
+from replank.state.items import Interpreted
 from replank.state.record_migration import RecordMigration, record_migration
 from replank.state.tree import Trees
 from replank.table import Table
@@ -27,6 +28,7 @@ class TableRoute:
         new_type: The same of the new ones.
         upgrade: New record from an old one, its way back checked.
         downgrade: Old record from a new one and the old one kept; None when a step is one-way.
+        way: The same, one record at a time, for saying what went wrong.
     """
 
     old_field: str
@@ -35,6 +37,7 @@ class TableRoute:
     new_type: Any
     upgrade: Callable[[Any], Any]
     downgrade: Callable[[Any, Any], Any] | None
+    way: Interpreted
 
 
 def table_routes(old: Holder, new: Holder, migration: Migration) -> tuple[TableRoute, ...]:
@@ -69,6 +72,7 @@ def table_routes(old: Holder, new: Holder, migration: Migration) -> tuple[TableR
                 _record_type(new, compiled.new_field),
                 checked(compiled),
                 compiled.down,
+                compiled.walker,
             )
         )
     return tuple(routes)

@@ -71,7 +71,7 @@ def survey(
     tracking = harder(*(kind.declared for kind in met.values()))
     if value_type is not None:
         tracking = harder(tracking, classify(value_type))
-    size = sum(_size(value) for value in values) / max(1, len(values))
+    size = sum(size_of(value) for value in values) / max(1, len(values))
     key_size = sum(sys.getsizeof(key) for key in keys) / max(1, len(keys))
     seconds = _time(migrate, keys, values)
     bare = [kind for kind in met.values() if kind.own is Tracking.READS]
@@ -111,7 +111,13 @@ def _time(migrate: Callable[[Any], Any] | None, keys: list[Any], values: list[An
         return (time.perf_counter() - begin) / len(values)
 
 
-def _size(value: Any, depth: int = 3) -> int:
+def size_of(value: Any, depth: int = 3) -> int:
+    """Estimate the memory of a value with what it holds, in bytes.
+
+    Args:
+        value: The value.
+        depth: How deep to look.
+    """
     size = sys.getsizeof(value)
     if depth:
         kind = kind_of(type(value))
@@ -123,7 +129,7 @@ def _size(value: Any, depth: int = 3) -> int:
             parts = value.__dict__.values()
         else:
             parts = kind.parts(value)
-        size += sum(_size(part, depth - 1) for part in islice(parts, 64) if _counts(part))
+        size += sum(size_of(part, depth - 1) for part in islice(parts, 64) if _counts(part))
     return size
 
 

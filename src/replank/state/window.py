@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from replank.errors import InternalError, UsageError
+from replank.state.bad_policy import BadTable
 from replank.state.collector import release_in_slices
 from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify
@@ -64,6 +65,9 @@ class Window:
         family: Windows among which objects keep their identity: those of one module.
         limit: Marks that may be left for the pause in any case.
         pause_s: What the marks that are left may take in the pause, in seconds.
+        parking: Where to park what the new version has no room for: it is an older one.
+        bad: Decides about records that do not migrate; without it the first one raises.
+        bad_down: The same for the follower.
     """
 
     def __init__(
@@ -78,6 +82,9 @@ class Window:
         family: Family | None = None,
         limit: int = LIMIT,
         pause_s: float = PAUSE_S,
+        parking: Residue | None = None,
+        bad: BadTable | None = None,
+        bad_down: BadTable | None = None,
     ) -> None:
         self.table = table
         self.state = WindowState.NEW
@@ -93,6 +100,9 @@ class Window:
         self._family = family
         self._limit = limit
         self._pause_s = pause_s
+        self.parking = None if downgrade is None else parking
+        self._bad = bad
+        self._bad_down = bad_down
         self._made: set[type] = set()
         self._learned: set[type] = set()
         self._walked = False
@@ -115,8 +125,15 @@ class Window:
         if self._old_type is not None and classify(self._old_type) is Tracking.READS:
             self.layers.touched = {}
         self.mirror = Mirror(
-            self.layers, self.layers.current, self._convert, shards(), family=self._family
+            self.layers,
+            self.layers.current,
+            self._convert,
+            shards(),
+            family=self._family,
+            dropped=self._forget,
         )
+        if self._bad is not None:
+            self._bad.left_out = self.mirror.absent
         self.switch = Switch(self.layers)
         self.layers.enter(CopyingTable)
         self._walked = False
@@ -280,13 +297,29 @@ class Window:
         return None
 
     def _convert(self, key: Any, old: Any) -> Any:
-        new = self._upgrade(old)
+        try:
+            new = self._upgrade(old)
+        except Exception as error:
+            if self._bad is None:
+                raise
+            new = self._bad.handle(key, old, error)
+        else:
+            if self._bad:
+                self._bad.forget(key)
         if new is PARKED:
             return MISSING
         if self._merging:
             new = self.residue.merge(key, new)
         self._made.add(type(new))
+        if self.parking is not None and self._downgrade is not None:
+            self.parking.park(key, old, self._downgrade(new, None))
         return new
+
+    def _forget(self, key: Any) -> None:
+        if self._bad:
+            self._bad.forget(key)
+        if self.parking is not None:
+            self.parking.forget(key)
 
     def _prepare_follower(self) -> None:
         """Do what the follower needs before the pause: looking at classes takes a while."""
@@ -298,6 +331,7 @@ class Window:
                 self._upgrade,
                 self._downgrade,
                 residue=self.residue,
+                bad=self._bad_down,
                 family=None if self._family is None else self._family.back(),
             )
             if self._new_type is not None:

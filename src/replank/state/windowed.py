@@ -16,15 +16,20 @@ In the order of time:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from replank.errors import MigrationError
+from replank.state.bad_policy import BadRecord, BadRecords
 from replank.state.collector import CollectorGuard
 from replank.state.eager import EagerTransfer, Up
 from replank.state.holder import Holder, Without
+from replank.state.items import Interpreted
 from replank.state.limits import StateLimits
+from replank.state.meter import Meter, metered
 from replank.state.mirror import CopyOutcome, Family
+from replank.state.parking import Parked
 from replank.state.rehearsed import RehearsedTable
 from replank.state.residue import Residue
 from replank.state.routes import TableRoute
@@ -50,6 +55,9 @@ class WindowedTransfer:
         grace: Waits until every call that runs now has ended.
         parked: By the candidate's field, what an earlier return to the old version had no room
             for.
+        items: The way of the items of the small state's dicts.
+        bad: Decides about records that do not migrate.
+        going_back: Whether the candidate is an older version: what it has no room for is parked.
     """
 
     mode = "windowed"
@@ -64,7 +72,13 @@ class WindowedTransfer:
         limits: StateLimits,
         grace: Grace,
         parked: Mapping[str, Residue],
+        items: Mapping[str, Interpreted],
+        bad: BadRecords,
+        *,
+        going_back: bool = False,
     ) -> None:
+        self.bad = bad
+        self.meter: Meter | None = None
         self.module = module
         self.routes = routes
         self.up = up
@@ -73,11 +87,14 @@ class WindowedTransfer:
         self._grace = grace
         self._guard = CollectorGuard(limits.memory_max_bytes)
         self._slices = Slices(limits.slice_s, between=self._guard.breathe)
+        large = {route.old_field for route in routes}
         self._small = EagerTransfer(
             module,
-            Without(old, {route.old_field for route in routes}),
+            Without(old, large),
             Without(new, {route.new_field for route in routes}),
             up,
+            {name: way for name, way in items.items() if name not in large},
+            bad,
         )
         family = Family()
         self._tables: dict[str, Table[Any, Any]] = {}
@@ -94,6 +111,9 @@ class WindowedTransfer:
                 residue=parked.get(route.new_field),
                 family=family,
                 pause_s=limits.pause_max_s / 4,
+                parking=Residue() if going_back else None,
+                bad=bad.table(route.way),
+                bad_down=None if route.downgrade is None else bad.table(route.way, down=True),
             )
 
     @property
@@ -108,6 +128,16 @@ class WindowedTransfer:
         return self._small.predicted_pause_s + waiting
 
     @property
+    def parked(self) -> Parked:
+        """What this way back had no room for, by the fields of the version that was left."""
+        tables = {}
+        for route in self.routes:
+            parking = self._transfers[route.new_field].parking
+            if parking is not None:
+                tables[route.old_field] = parking
+        return dataclasses.replace(self._small.parked, tables=tables)
+
+    @property
     def moved(self) -> frozenset[str]:
         """The tables of the old generation, which stay the objects that they are."""
         return frozenset(route.old_field for route in self.routes)
@@ -117,6 +147,11 @@ class WindowedTransfer:
         """Whether every table can go back with what is written after the commit."""
         return all(route.downgrade is not None for route in self.routes)
 
+    def bad_records(self) -> list[BadRecord]:
+        """Return the records that did not migrate."""
+        return self.bad.all()
+
+    @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Open the window and copy; in the pause copy what was written last."""
         if drained is not None:
@@ -131,10 +166,12 @@ class WindowedTransfer:
                 self._decide(name, transfer, await transfer.copy(self._slices, self._grace))
         await self._small.snapshot(drained)
 
+    @metered
     async def migrate(self, drained: Drained | None) -> None:
         """Upgrade the small rest; records were upgraded as they were copied."""
         await self._small.migrate(drained)
 
+    @metered
     async def restore(self, drained: Drained | None) -> None:
         """Show the candidate its copy; in the pause, give it the tables themselves."""
         await self._small.restore(drained)
@@ -152,6 +189,7 @@ class WindowedTransfer:
             transfer.mirror.drain()
         self._small.align()
 
+    @metered
     async def approach(self) -> None:
         """Copy what was written since, until little is left for the pause."""
         for name, transfer in self._transfers.items():

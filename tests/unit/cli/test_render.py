@@ -10,7 +10,14 @@ from replank.cli.live import PhaseTrack, line_of, show_phases
 from replank.control.locate import Contact
 from replank.instrumentation.events import PhaseEnded, PhaseStarted, Warned
 from replank.instrumentation.status import Gate, HostStatus, ModuleStatus
-from replank.report import ModulePlan, Outcome, Phase, PhaseOutcome, Plan
+from replank.report import (
+    ModulePlan,
+    Outcome,
+    Phase,
+    PhaseOutcome,
+    Plan,
+)
+from replank.report_state import BadRecordReport, StateCost
 from tests.unit.control.fake_host import report
 
 
@@ -50,14 +57,17 @@ def test_markup_in_messages_is_shown_as_it_is():
     assert "[bold]x[/bold] [/oops]" in text
 
 
-def test_history_is_one_line_a_reload_in_80_columns():
+def test_history_in_80_columns_cuts_nothing_but_a_long_reason():
     long = report(Outcome.REJECTED)
     error = msgspec.structs.replace(long.error, message="why " * 60)
     lines = text_of(
         render.render_history([msgspec.structs.replace(long, error=error), report()])
     ).splitlines()
-    assert len(lines) == 3
     assert max(map(len, lines)) <= 80
+    assert len(lines) <= 9
+    assert lines[1].startswith("r7  01-02 03:04:05  rejected   ")
+    assert lines[-1].startswith("r7  01-02 03:04:05  committed  ")
+    assert "ledger 1.0 → 2.0" in lines[-1]
     assert "no reloads yet" in text_of(render.render_history([]))
 
 
@@ -133,6 +143,31 @@ def test_plain_lines_are_for_phases_that_ended():
     assert line_of(PhaseStarted(id="r1", phase=Phase.DRAIN)) is None
     ended = PhaseEnded(id="r1", phase=Phase.DRAIN, seconds=0.002, detail="3 calls")
     assert line_of(ended) == "drain     done      2.0 ms  calls wait  3 calls"
+
+
+def test_what_was_predicted_stands_beside_what_was_measured():
+    cost = StateCost(pause_s=0.0004, window_s=1.25, memory_bytes=2 * 1024 * 1024)
+    done = report()
+    module = msgspec.structs.replace(
+        done.modules[0], mode="windowed", predicted=cost, measured=StateCost(pause_s=0.0005)
+    )
+    text = text_of(render.render_report(msgspec.structs.replace(done, modules=(module,))))
+    assert "pause 0.4 ms predicted, 0.5 ms measured" in text
+    assert "window 1.25 s predicted" in text
+    assert "memory 2.0 MiB predicted, 0 B measured" in text
+
+
+def test_records_that_were_set_aside_are_told_with_the_command_that_shows_them():
+    done = report()
+    bad = BadRecordReport(table="accounts", key="'ada'", reason="no number")
+    module = msgspec.structs.replace(
+        done.modules[0], quarantined=2, defaulted=1, bad_records=(bad,)
+    )
+    text = text_of(render.render_report(msgspec.structs.replace(done, modules=(module,))))
+    assert "2 records of ledger were set aside" in text
+    assert "replank state show ledger --quarantined" in text
+    assert "1 records of ledger got a default" in text
+    assert "accounts['ada']: no number" in text
 
 
 def test_counts_are_short():

@@ -20,6 +20,7 @@ from replank.report import (
     Plan,
     ReloadReport,
 )
+from replank.report_state import ReadmissionReport
 
 LEDGER = """
 import asyncio
@@ -161,6 +162,7 @@ class FakeHost:
         self.ledger.total = 0
         self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
         self.messages = []
+        self.kept = []
         self.recent = RecentEvents(100)
         self.reloads = []
         self.outcome = Outcome.COMMITTED
@@ -192,11 +194,13 @@ class FakeHost:
 
     def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
         self.how = how
+        policies = ("priority", "quiet_wait_s", "retries", "expect", "expect_changes")
+        choices = {name: value for name, value in how.items() if name not in policies}
         names = list(what)
         if names != ["ledger"]:
             raise UnknownModule("there is no such module", found=str(names), expected="ledger")
         self.reloads.append((what, reason))
-        self.allowed = list(allow_breaking)
+        self.allowed, self.choices = list(allow_breaking), choices
         return self._reload(on_phase)
 
     def rollback(self, name, *, on_phase=None):
@@ -211,8 +215,16 @@ class FakeHost:
         await self.gate.wait()
         return report(self.outcome)
 
-    async def plan(self, what, *, allow_breaking=(), expect_changes=(), rehearse=False):
-        self.allowed = list(allow_breaking)
+    async def quarantined(self, name):
+        return tuple(self.kept)
+
+    async def take_back(self, name, keys=(), *, discard=False):
+        self.taken = (name, list(keys), discard)
+        refused = tuple(f"items['{one.key}']: {one.reason}" for one in self.kept)
+        return ReadmissionReport(module=name, taken=1, refused=refused)
+
+    async def plan(self, what, *, allow_breaking=(), expect_changes=(), rehearse=False, **choices):
+        self.allowed, self.choices = list(allow_breaking), choices
         return Plan(
             modules=(
                 ModulePlan(
@@ -238,6 +250,12 @@ class FakeHost:
 
     async def history(self, limit=20, module=None):
         return tuple(report(tx=f"r{number}") for number in range(limit, 0, -1))
+
+    def on_probation(self):
+        return ()
+
+    def paused(self):
+        return ()
 
     def status(self):
         return HostStatus(

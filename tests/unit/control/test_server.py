@@ -10,7 +10,7 @@ import pytest
 
 from replank.config import Config, HttpConfig
 from replank.control.client import Client
-from replank.control.locate import HostNotFound, find_data_dir, read_contact, write_contact
+from replank.control.locate import Contact, HostNotFound, find_data_dir, read_contact, write_contact
 from replank.control.protocol import may_be_withdrawn, peer_uid
 from replank.control.server import ControlServer
 from replank.control.wire import CallFailed
@@ -253,6 +253,21 @@ def test_the_data_directory_is_found_by_option_then_file_then_default(tmp_path, 
     (tmp_path / "other.toml").write_text('data_dir = "else"')
     assert find_data_dir(None, "other.toml") == tmp_path / "else"
     assert find_data_dir("mine", "other.toml") == Path("mine")
+
+
+@pytest.mark.parametrize("slip", ['data_dir = "var"\nno_such_key = 1\n', "data_dir = ["])
+def test_a_slip_in_the_configuration_keeps_nobody_from_a_host_that_runs(
+    tmp_path, monkeypatch, slip
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPLANK_DATA_DIR", raising=False)
+    (tmp_path / "replank.toml").write_text(slip)
+    with pytest.raises(ConfigError):
+        find_data_dir()
+    folder = Path("var" if "var" in slip else ".replank")
+    folder.mkdir()
+    write_contact(folder, Contact(pid=1, socket="s", http=None, version="1"))
+    assert find_data_dir() == folder
 
 
 def test_a_damaged_note_is_reported(tmp_path):

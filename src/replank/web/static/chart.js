@@ -12,6 +12,7 @@ const LATENCY_HEIGHT = 128;
 const GAP = 22;
 const RATE_HEIGHT = 44;
 const BOTTOM = 20;
+const SPARK_MIN = 8; // fewer look like a speck
 const LOWEST_S = 0.00001;
 
 // Args: from and to in Unix seconds, width in pixels, and whether markers carry names.
@@ -132,5 +133,5 @@ export function sparkline(values) {
   const step = width / 59;
   const points = values.map((value, index) => `${(width - (values.length - 1 - index) * step).toFixed(1)},${(height - 1 - (value / highest) * (height - 3)).toFixed(1)}`);
   return svg("svg", { class: "spark", viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" },
-    points.length > 1 && svg("polyline", { points: points.join(" ") }));
+    points.length >= SPARK_MIN && svg("polyline", { points: points.join(" ") }));
 }

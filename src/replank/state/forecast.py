@@ -1,0 +1,119 @@
+"""What taking a module's state over will cost, said before any of it is done.
+
+It looks at some items of each field and scales up; nothing in it grows with the state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from replank.hints import MAPPINGS, SEQUENCES, SETS, read_form
+from replank.report_state import StateCost
+from replank.state.holder import Holder
+from replank.state.items import Interpreted
+from replank.state.memo import new_memo
+from replank.state.meter import Forecast
+from replank.state.routes import TableRoute
+from replank.state.snapshot import trees_of
+from replank.state.survey import size_of, survey
+from replank.state.watching import quiet
+
+SAMPLE = 50
+"""Items of a field that is copied in the pause that are timed."""
+MARKS = 64
+"""Records that a window leaves for the pause in any case."""
+EAGER_COPIES = 2.5
+"""A copy without classes and the new values, in sizes of the state: both live in the pause."""
+TOLD_FROM_S = 0.001
+"""A field that takes so long in the pause is named."""
+
+
+def forecast(
+    old: Holder, routes: Iterable[TableRoute], items: Mapping[str, Interpreted]
+) -> Forecast:
+    """Look at a state, serving, and estimate.
+
+    Args:
+        old: The generation that serves.
+        routes: The tables that travel in a window.
+        items: By field, the way of the items of tables and dicts that can be taken one by one.
+    """
+    in_window = {route.old_field: route for route in routes}
+    carried = set(old.definition.carried)
+    size = memory = 0
+    window_s = pause_s = 0.0
+    notes: list[str] = []
+    for name, value in old.values().items():
+        if name in carried:
+            continue
+        if name in in_window:
+            route = in_window[name]
+            found = survey(value, route.old_type, _harmless(route.upgrade))
+            size += found.bytes_estimate
+            memory += found.window_bytes_estimate
+            window_s += found.copy_s
+            pause_s += found.copy_s * min(1.0, MARKS / max(1, found.records))
+            notes += [f"{name}: {note}" for note in found.notes]
+            continue
+        seconds, count = _copy_s(old, name, value, items.get(name))
+        bytes_estimate = _sampled_size(value)
+        size += bytes_estimate
+        memory += int(bytes_estimate * EAGER_COPIES)
+        pause_s += seconds
+        if seconds >= TOLD_FROM_S:
+            notes.append(f"{name}: its {count:,} items are copied in the pause, {seconds:.4f} s")
+    cost = StateCost(pause_s=pause_s, window_s=window_s, memory_bytes=memory)
+    return Forecast(size, cost, tuple(notes))
+
+
+def _harmless(upgrade: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the upgrade without its complaints: the window makes them, with the key."""
+
+    def attempt(record: Any) -> Any:
+        try:
+            return upgrade(record)
+        except Exception:
+            return None
+
+    return attempt
+
+
+def _copy_s(old: Holder, name: str, value: Any, way: Interpreted | None) -> tuple[float, int]:
+    """Estimate how long a field takes in the pause, in seconds, and count its items."""
+    form = read_form(old.definition.hints.get(name, Any))
+    if form.kind not in MAPPINGS | SEQUENCES | SETS or not isinstance(
+        value, dict | list | set | frozenset | tuple
+    ):
+        return 0.0, 0
+    trees = trees_of(old.definition.hints, old.own)
+    source = value.values() if isinstance(value, dict) else value
+    sample = list(islice(source, SAMPLE))
+    hint = form.args[-1] if form.args else Any
+    if form.kind == "tuple" and not form.variable:
+        hint = Any
+    begin = time.perf_counter()
+    with quiet():
+        for item in sample:
+            try:
+                node = trees.freezer.walk(hint)(item, new_memo())
+                if way is None:
+                    trees.thawer.walk(hint)(node, new_memo())
+                else:
+                    way.thaw(way.up_node(node))
+            except Exception:  # noqa: S112 - the rehearsal says what is wrong with it
+                continue
+    took = time.perf_counter() - begin
+    return took * len(value) / max(1, len(sample)), len(value)
+
+
+def _sampled_size(value: Any) -> int:
+    if not isinstance(value, dict | list | set | frozenset | tuple) or len(value) <= SAMPLE:
+        return size_of(value)
+    sample = list(islice(value.items() if isinstance(value, dict) else value, SAMPLE))
+    return int(sum(size_of(item) for item in sample) * len(value) / len(sample))
+
+
+__all__ = ["forecast"]
