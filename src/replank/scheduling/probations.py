@@ -42,6 +42,13 @@ class KeepsProbations:
         """
         return _watch_of(self._routes, name).report()
 
+    def on_probation(self) -> tuple[ProbationReport, ...]:
+        """Say how every version does that is on probation now, each transaction once."""
+        found = (slot.probation for slot in self._routes.slots.values())
+        watches = (one.watch for one in found if one is not None)
+        # Equal watches are one: a transaction has one, however many modules it has.
+        return tuple(one.report() for one in dict.fromkeys(watches) if one and one.active)
+
     async def promote(self, name: str) -> ProbationReport:
         """End a probation now: the new version stays, what was kept of the old one is freed.
 
