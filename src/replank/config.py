@@ -30,7 +30,7 @@ from replank.settings import (
     check_mode,
     check_schedule,
 )
-from replank.toml_lines import key_lines, location_of
+from replank.toml_lines import key_lines, location_of, value_at
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
@@ -347,19 +347,11 @@ def _wrong_value(
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
-        found=None if missing else repr(_value_at(raw, key)),
+        found=None if missing else repr(value_at(raw, key)),
         expected=None if missing else text[:1].lower() + text[1:],
         do=f'add {missing[1]} = "..."' if missing else "correct the value",
         location=location_of(file, lines, key),
     )
-
-
-def _value_at(raw: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(raw, dict) or part not in raw:
-            return raw
-        raw = raw[part]
-    return raw
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
