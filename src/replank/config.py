@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.config_http import HttpConfig, TelemetryConfig
-from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section
+from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section, TypeChecker
 from replank.environment import overridden
 from replank.errors import ConfigError
 from replank.settings import (
@@ -73,6 +73,8 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
     tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     """Tests of the module, a file or folder for pytest: every candidate must pass them first."""
+    type_check: TypeChecker | Literal["off"] | None = None
+    """Overrides `reload.type_check` for this module; "off" for none."""
     replay: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Recent calls of `@query` methods kept to be asked again of each candidate; 0 for none."""
     replay_bytes: ByteCount = MIB
@@ -93,6 +95,14 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Hours in which it may not; overrides `schedule.quiet_hours` for this module."""
     rate_limit: Count | None = None
     """Reloads within `schedule.rate_period_s`; overrides `schedule.rate_limit`."""
+
+    def checker(self, common: ReloadConfig) -> TypeChecker | None:
+        """Return the type checker that candidates must pass, or None.
+
+        Args:
+            common: What holds for all modules.
+        """
+        return None if self.type_check == "off" else self.type_check or common.type_check
 
 
 class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,6 +151,10 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
     tests_timeout_s: Seconds = 60.0
     """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
+    type_check: TypeChecker | None = None
+    """The type checker that must find no error in a candidate; none when left out."""
+    type_check_timeout_s: Seconds = 60.0
+    """Seconds that it may take. No call waits meanwhile."""
 
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""The settings around reloads: `[probation]`, `[trust]`, `[schedule]` and `[watch]`."""
+"""The settings around reloads: `[probation]`, `[storage]`, `[trust]`, `[schedule]`, `[watch]`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ class ProbationConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds from one round of the module's own checks to the next."""
     look_every_s: Seconds = 0.25
     """Seconds from one look at the calls to the next."""
+
+
+class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept in the data directory and how long its locks may block: `[storage]`."""
+
+    busy_timeout_s: Seconds = 5.0
+    """Seconds to wait for another reader of the journal before giving up."""
+    snapshots_kept: Count = 3
+    """Durable snapshots kept for each module; older ones are removed."""
+    fork_timeout_s: Seconds = 600.0
+    """Seconds that a forked child may take to write a large state, an export or an import."""
+    reloads_kept: Count = 10_000
+    """Reloads kept in the journal's history; older ones are removed at start."""
 
 
 class TrustConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

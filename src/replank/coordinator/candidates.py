@@ -16,6 +16,7 @@ from replank.coordinator.plan import refuse_over_limits
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
+from replank.coordinator.type_checks import check_types
 from replank.errors import ModuleError, ReplankError, SchemaError
 from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
@@ -59,6 +60,7 @@ class Candidates:
         if tx.reason != "rollback":
             await judge_calls(tx, self.routes)
         self.find_ways(tx)
+        await check_types(tx, self.routes, self.workshop)
         self._wire_for_rehearsal(tx)
 
     def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
