@@ -6,12 +6,16 @@ queries are kept for replay, and the generic wrapper, and their ratios to the ba
 measured in turn within each round, so that a busy machine slows them alike; the median of seven
 rounds counts.
 
-What it does not show: the cost of finding the method through a handle, of a call from another
-thread, and of a chain that touches several modules.
+Then, of a whole host (`isolation`): a call through its handle (the way of a user), and a call from
+another thread, which waits for the event loop. A module in a process of its own is measured when
+the configuration offers `isolation`; else the line says that it does not.
+
+What it does not show: the cost of a chain that touches several modules.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextvars
 import json
@@ -25,6 +29,8 @@ from types import MethodType
 from replank.code.entries import collect_entries, generic_entry
 from replank.code.loader import Loader
 from replank.code.store import VersionStore
+from replank.config import Config, ModuleConfig
+from replank.host import Host
 from replank.traffic.calls import chain_var as real_chain_var
 from replank.traffic.gate import Gate
 from replank.traffic.lane import Lane, LaneState
@@ -116,19 +122,19 @@ class Watched:
         self.open, self.entries = True, {"call": entry}
 
 
-async def timed(call, args: tuple, *, awaited: bool) -> float:
+async def timed(call, args: tuple, count: int, *, awaited: bool) -> float:
     """Return nanoseconds a call."""
     begun = perf_counter_ns()
     if awaited:
-        for _ in range(CALLS):
+        for _ in range(count):
             await call(*args)
     else:
-        for _ in range(CALLS):
+        for _ in range(count):
             call(*args)
-    return (perf_counter_ns() - begun) / CALLS
+    return (perf_counter_ns() - begun) / count
 
 
-async def measure(name: str, target, entry, lane: StubLane) -> dict:
+async def measure(name: str, target, entry, lane: StubLane, rounds: int, count: int) -> dict:
     bare = getattr(target, name)
     is_async = name != "plain"
     args = () if name == "empty" else (3,)
@@ -145,9 +151,9 @@ async def measure(name: str, target, entry, lane: StubLane) -> dict:
         "generic": (generic_entry(lane, name, bare, is_async=is_async), True),
     }
     seen: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(ROUNDS + 1):  # the first round warms the interpreter's caches
+    for _ in range(rounds + 1):  # the first round warms the interpreter's caches
         for kind, (call, awaited) in kinds.items():
-            seen[kind].append(await timed(call, args, awaited=awaited))
+            seen[kind].append(await timed(call, args, count, awaited=awaited))
     ns = {kind: statistics.median(values[1:]) for kind, values in seen.items()}
     ratios = {
         kind: statistics.median(
@@ -163,7 +169,62 @@ async def measure(name: str, target, entry, lane: StubLane) -> dict:
     }
 
 
+async def isolation(source: Path, rounds: int, count: int) -> list[dict]:
+    """Measure the same method called as users call it: by the handle, and from a thread."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    async with Host({"bench_module": source}, data_dir=source.parent / "data") as host:
+        handle = host["bench_module"]
+        blocking, bare = (
+            handle.blocking,
+            Loader()
+            .load(VersionStore(source.parent / "versions").put(source), "bench_bare", 99)
+            .module.Bench(),
+        )
+        threads = max(count // 20, 1)
+
+        def from_thread() -> float:
+            begun = perf_counter_ns()
+            for _ in range(threads):
+                blocking.atomic(3)
+            return (perf_counter_ns() - begun) / threads
+
+        async def by_handle() -> float:
+            begun = perf_counter_ns()
+            for _ in range(count):
+                await handle.atomic(3)
+            return (perf_counter_ns() - begun) / count
+
+        seen: dict[str, list[float]] = {"bare": [], "handle": [], "thread": []}
+        for _ in range(rounds + 1):
+            seen["bare"].append(await timed(bare.atomic, (3,), count, awaited=True))
+            seen["handle"].append(await by_handle())
+            seen["thread"].append(await asyncio.to_thread(from_thread))
+    ns = {kind: statistics.median(values[1:]) for kind, values in seen.items()}
+    rows = [
+        {
+            "python": python,
+            "isolation": kind,
+            "call_ns": round(value, 1),
+            "ratio_to_bare": round(value / ns["bare"], 2),
+        }
+        for kind, value in ns.items()
+    ]
+    return [*rows, {"python": python, "isolation": "process", **process_isolation()}]
+
+
+def process_isolation() -> dict[str, str]:
+    """Say whether a module can run in a process of its own, and why it is not measured."""
+    if "isolation" in {*ModuleConfig.__struct_fields__, *Config.__struct_fields__}:
+        return {"skipped": "offered, but not yet measured here"}
+    return {"skipped": "not offered by this version: every module runs in the host's process"}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--calls", type=int, default=CALLS, help="in each round")
+    options = parser.parse_args()
+    rounds, count = options.rounds, options.calls
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "bench_module.py"
         source.write_text(SOURCE)
@@ -179,8 +240,10 @@ def main() -> None:
             owner = loaded.module.Bench
             entries = collect_entries(owner, METHODS)
             for name in METHODS:
-                row = asyncio.run(measure(name, owner(), entries[name], lane))
+                row = asyncio.run(measure(name, owner(), entries[name], lane, rounds, count))
                 print(json.dumps({"lane": kind, **row}), flush=True)
+        for row in asyncio.run(isolation(source, rounds, count)):
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,26 @@ def flat(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
+SIZES = frozenset({"records", "modules", "writes_per_s", "senders", "rate"})
+"""Whole numbers that a case was asked for; every other one is counted or measured."""
+
+
 def numbers(row: Row) -> dict[str, float]:
-    """Return the leaves that are measured: numbers that are neither booleans nor whole counts."""
-    return {key: value for key, value in flat(row) if isinstance(value, float)}
+    """Return the leaves that are measured: fractions, and the interpreter's steps."""
+    return {
+        key: float(value)
+        for key, value in flat(row)
+        if isinstance(value, float) or (key.endswith("_steps") and isinstance(value, int))
+    }
 
 
 def label(row: Row) -> str:
-    """Return what tells a row from its neighbours: its texts and whole numbers."""
-    names = (str(value) for _, value in flat(row) if isinstance(value, str) and len(value) < 40)
+    """Return what tells a row from its neighbours: its short texts and its sizes."""
+    names = (
+        f"{key}={value}" if key in SIZES else str(value)
+        for key, value in flat(row)
+        if key in SIZES or (isinstance(value, str) and len(value) < 40)
+    )
     return " ".join(names)
 
 

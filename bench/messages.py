@@ -186,7 +186,7 @@ async def main() -> None:
             await durable(folder, SlowDisk, max(senders, few // 5), senders)
         for senders in (1, 128):
             await plain(count, senders)
-        await backlog(folder, 100_000)
+        await backlog(folder, 2 * count)
         report(kind="disk after", python=python, fdatasync_ms=fdatasync_ms(folder))
 
 

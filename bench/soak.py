@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+SAMPLES_MIN = 12
+
 
 def main() -> int:
     from tests.scenarios.soaking import Sample, soak
@@ -26,11 +28,13 @@ def main() -> int:
     parser.add_argument("--no-probe", action="store_true", help="load without trying first")
     options = parser.parse_args()
     config = Config(reload=ReloadConfig(probe=not options.no_probe))
+    # growth is told by quarters of the samples, so there must be a few in each
+    every = max(1, min(options.every, options.reloads // SAMPLES_MIN))
+    if options.reloads < SAMPLES_MIN:
+        parser.error(f"--reloads must be at least {SAMPLES_MIN}: growth is told by quarters")
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        soaked = asyncio.run(
-            soak(Path(folder), options.reloads, every=options.every, config=config)
-        )
+        soaked = asyncio.run(soak(Path(folder), options.reloads, every=every, config=config))
     second_on = soaked.samples[len(soaked.samples) // 4 :]
     spread = {
         name: sorted({getattr(one, name) for one in second_on})

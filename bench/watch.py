@@ -1,10 +1,15 @@
-"""How long from saving a file until the new code answers: `python -m bench.watch [--saves N]`."""
+"""How long from saving a file until the new code answers: `python -m bench.watch [--saves N]`.
+
+Prints one JSON line. The caller asks every millisecond, so that is how exact it is.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
+import platform
 import statistics
 import tempfile
 from pathlib import Path
@@ -48,12 +53,18 @@ async def measure(saves: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--saves", type=int, default=40)
+    load_before = os.getloadavg()[0]
     found = sorted(asyncio.run(measure(parser.parse_args().saves)))
-    most = found[int(len(found) * 0.95) - 1]
-    print(
-        f"{len(found)} saves, load {os.getloadavg()[0]:.1f}: median {statistics.median(found):.0f},"
-        f" 95 % {most:.0f}, longest {found[-1]:.0f} ms"
-    )
+    row = {
+        "case": "from saving to new code",
+        "python": platform.python_version(),
+        "saves": len(found),
+        "load_1min": [round(load_before, 2), round(os.getloadavg()[0], 2)],
+        "median_ms": round(statistics.median(found), 1),
+        "p95_ms": round(found[max(0, int(len(found) * 0.95) - 1)], 1),
+        "max_ms": round(found[-1], 1),
+    }
+    print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

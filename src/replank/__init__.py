@@ -24,7 +24,18 @@ from replank.migration.steps import (
     split,
     step,
 )
-from replank.module import Carry, Module, State, Uses, check, every, invariant, query, uses
+from replank.module import (
+    Carry,
+    Module,
+    State,
+    Uses,
+    check,
+    every,
+    invariant,
+    query,
+    stream,
+    uses,
+)
 from replank.record import Record
 from replank.table import Table
 
@@ -86,5 +97,6 @@ __all__ = [
     "rename",
     "split",
     "step",
+    "stream",
     "uses",
 ]

@@ -27,6 +27,7 @@ from replank.settings import (
     TrustConfig,
     WatchConfig,
     check_hours,
+    check_mode,
     check_schedule,
 )
 from replank.toml_lines import key_lines, location_of
@@ -50,6 +51,11 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drain_policy: DrainPolicy = "abort"
     """What becomes of calls that outlive the drain deadline: they end the reload ("abort"), are
     ended themselves ("cancel"), or end on the old version, whose state is sealed ("detach")."""
+    threads: bool = False
+    """Whether `def` calls run in threads of the module's own, several at once, instead of on the
+    event loop; its state is then copied in the pause, whatever its size."""
+    max_threads: Count = 16
+    """Threads that such calls get; one more waits for a thread."""
     max_waiting: Count = 10_000
     """Calls that may wait at the closed gate; one more is answered `Overloaded`."""
     max_messages: Count = 100_000
@@ -102,6 +108,8 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The deadline of each phase and the limits of the probe: `[reload]`."""
 
+    stream_timeout_s: Seconds = 300.0
+    """Seconds that open streams get to finish in the old version; then they are ended."""
     prepare_timeout_s: Seconds = 30.0
     """Seconds; no call waits during Prepare."""
     drain_timeout_s: Seconds = 5.0
@@ -229,12 +237,12 @@ def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> 
     except msgspec.ValidationError as error:
         raise _wrong_value(error, raw, file, lines) from None
     config, said = overridden(config, environment)
-    check_all_hours(config, lambda key: said.get(key) or location_of(file, lines, key))
+    check_modules(config, lambda key: said.get(key) or location_of(file, lines, key))
     return _with_absolute_paths(config, file.resolve().parent)
 
 
-def check_all_hours(config: Config, location: Callable[[str], str | None]) -> None:
-    """Refuse hours in which modules could never be reloaded, or that cannot be read.
+def check_modules(config: Config, location: Callable[[str], str | None]) -> None:
+    """Refuse hours in which modules could never be reloaded, and modes that cannot be kept.
 
     Args:
         config: The whole configuration.
@@ -249,6 +257,7 @@ def check_all_hours(config: Config, location: Callable[[str], str | None]) -> No
         windows = common.windows if own.windows is None else own.windows
         quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
         check_hours(f"modules.{name}.", windows, quiet, location)
+        check_mode(name, own.mode, location, threads=own.threads)
 
 
 def _reason(error: BaseException) -> str:
@@ -393,7 +402,7 @@ __all__ = [
     "TelemetryConfig",
     "TrustConfig",
     "WhenBusy",
-    "check_all_hours",
+    "check_modules",
     "load_config",
     "parse_config",
 ]

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from replank.errors import DefinitionError
 from replank.hints import is_private, read_form, record_fields
-from replank.module import Carry, Module, When
+from replank.module import Carry, Module, OnReload, When
 from replank.schema import Schema
 
 
@@ -40,6 +40,8 @@ class Call:
     signature: inspect.Signature
     hints: dict[str, Any]
     function: Callable[..., Any]
+    on_reload: OnReload = "finish"
+    """Of a stream: what becomes of it when its module is reloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,41 @@ def read_call(key: str, function: Callable[..., Any], name: str, *, bound: bool)
         signature=signature,
         hints=_call_hints(plain),
         function=function,
+        on_reload=_on_reload(key, function, signature, name),
+    )
+
+
+def _on_reload(
+    key: str, function: Callable[..., Any], signature: inspect.Signature, name: str
+) -> OnReload:
+    """Return what becomes of a stream in a reload; refuse what could not be done then."""
+    said: OnReload | None = getattr(function, "__replank_on_reload__", None)
+    if said is None:
+        return "finish"
+    if kind_of(inspect.unwrap(function)) is not CallKind.STREAM:
+        raise DefinitionError(
+            f"{key} is marked @stream and is none",
+            module=name,
+            expected="async def with yield",
+            do="take the mark away, or yield its items",
+        )
+    if said == "resume" and not takes_resume(signature):
+        raise DefinitionError(
+            f"{key} is marked @stream(on_reload='resume') and takes no resume value",
+            module=name,
+            found=f"{key}{signature}",
+            expected=f"a parameter with a default: async def {key}(..., *, resume=None)",
+            do="add it: it gets the last item that was read, None at the beginning",
+        )
+    return said
+
+
+def takes_resume(signature: inspect.Signature) -> bool:
+    """Tell whether a stream can be called again with the last item that was read."""
+    parameter = signature.parameters.get("resume")
+    return parameter is not None and parameter.kind in (
+        parameter.KEYWORD_ONLY,
+        parameter.POSITIONAL_OR_KEYWORD,
     )
 
 
@@ -312,4 +349,5 @@ __all__ = [
     "describe_definition",
     "kind_of",
     "read_call",
+    "takes_resume",
 ]

@@ -173,6 +173,10 @@ class StateSealed(TrafficError):
     """A call that outlived its generation tried to write to state that is no longer current."""
 
 
+class StreamEnded(TrafficError):
+    """An open stream was ended, because another version serves now."""
+
+
 class StorageError(ReplankError):
     """The disk, or what lies on it, is not as it must be."""
 

@@ -51,7 +51,8 @@ from replank.scheduling.clock import Clock, SystemClock
 from replank.scheduling.desk import RECENT, ScheduleDesk, What
 from replank.scheduling.entries import Priority
 from replank.scheduling.probations import KeepsProbations
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket, expecting
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target, expecting
+from replank.scheduling.ticket import Ticket
 from replank.state.keeper import StateKeeper
 from replank.state.parking import FOLDER as PARKED
 from replank.state.parking import ParkedStore

@@ -15,6 +15,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 When = Literal["both", "rehearsal", "pause"]
+OnReload = Literal["finish", "resume", "end"]
 
 
 if TYPE_CHECKING:
@@ -126,6 +127,32 @@ def check(function: Any = None, /, *, when: When = "both") -> Any:
         return target
 
     return mark if function is None else mark(function)
+
+
+def stream(*, on_reload: OnReload = "finish") -> Callable[[F], F]:
+    """Say what becomes of an open stream, a call that yields items, when its module is reloaded.
+
+    No stream blocks a reload; it is at rest between two items.
+
+    Args:
+        on_reload: "finish" lets it end in the version it began in, which reads on and may not
+            write; "resume" goes on in the new version, whose method of that name is called with
+            the same arguments and `resume=` the last item that was read; "end" ends it with the
+            error `StreamEnded`.
+
+    Raises:
+        DefinitionError: `on_reload` is none of the three words.
+    """
+    if on_reload not in ("finish", "resume", "end"):
+        raise DefinitionError(
+            "@stream(on_reload=...) takes 'finish', 'resume' or 'end'", found=repr(on_reload)
+        )
+
+    def mark(function: F) -> F:
+        function.__replank_on_reload__ = on_reload  # type: ignore[attr-defined]
+        return function
+
+    return mark
 
 
 def invariant(function: F) -> F:
@@ -242,6 +269,7 @@ class Module:
 __all__ = [
     "Carry",
     "Module",
+    "OnReload",
     "Runtime",
     "State",
     "Uses",
@@ -252,5 +280,6 @@ __all__ = [
     "every",
     "invariant",
     "query",
+    "stream",
     "uses",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from replank.config import DATA_DIR, Config, ModuleConfig, check_all_hours
+from replank.config import DATA_DIR, Config, ModuleConfig, check_modules
 from replank.environment import overridden
 from replank.errors import ConfigError
 
@@ -39,7 +39,7 @@ def config_for_files(
     if not modules:
         raise ConfigError("no module was named", do="name a file: replank run ledger.py")
     config, said = overridden(Config(data_dir=str(data_dir), modules=modules), os.environ)
-    check_all_hours(config, said.get)
+    check_modules(config, said.get)
     absolute = {
         name: msgspec.structs.replace(one, source=str(Path(one.source).resolve()))
         for name, one in config.modules.items()

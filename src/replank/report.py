@@ -214,6 +214,12 @@ class ReloadReport(ReportRecord, frozen=True, kw_only=True):
     total_s: float = 0.0
     calls_held: int = 0
     messages_held: int = 0
+    streams_carried: int = 0
+    """Open streams that go on in the new version."""
+    streams_ended: int = 0
+    """Open streams that were ended with an error."""
+    streams_finishing: int = 0
+    """Open streams that go on in the old version, which writes no more."""
     error: ErrorReport | None = None
     warnings: tuple[str, ...] = ()
     certificate: Certificate | None = None

@@ -121,6 +121,43 @@ def check_schedule(schedule: ScheduleConfig, location: Callable[[str], str | Non
     check_hours("schedule.", schedule.windows, schedule.quiet_hours, location)
 
 
+class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept in the data directory and how long its locks may block: `[storage]`."""
+
+    busy_timeout_s: Seconds = 5.0
+    """Seconds to wait for another reader of the journal before giving up."""
+    snapshots_kept: Count = 3
+    """Durable snapshots kept for each module; older ones are removed."""
+    fork_timeout_s: Seconds = 600.0
+    """Seconds that a forked child may take to write a large state, an export or an import."""
+    reloads_kept: Count = 10_000
+    """Reloads kept in the journal's history; older ones are removed at start."""
+
+
+def check_mode(
+    module: str, mode: str, location: Callable[[str], str | None], *, threads: bool
+) -> None:
+    """Refuse a window for a module whose calls write while the loop copies.
+
+    Args:
+        module: Its name.
+        mode: How its state is to travel.
+        location: Returns where in the file a key stands.
+        threads: Whether its calls run in threads.
+
+    Raises:
+        ConfigError: Says where and why.
+    """
+    if threads and mode == "windowed":
+        raise ConfigError(
+            f"{module} cannot be copied in a window while its calls run in threads",
+            found='mode = "windowed" and threads = true',
+            expected="one of them",
+            do='take mode out (or say "eager"), or let the calls run on the event loop',
+            location=location(f"modules.{module}.mode"),
+        )
+
+
 def check_hours(
     prefix: str,
     windows: tuple[str, ...],
@@ -168,5 +205,6 @@ __all__ = [
     "TrustConfig",
     "WatchConfig",
     "check_hours",
+    "check_mode",
     "check_schedule",
 ]

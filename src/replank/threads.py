@@ -17,11 +17,13 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from time import sleep
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+POOL_PREFIX: Final = "replank calls of "
+"""What the names of the threads begin with in which modules' calls run."""
 _EVERY_S = 0.001
 _BRISK_SWITCH_S = 0.0005
 _ASIDE_S = 0.00005
@@ -51,27 +53,33 @@ async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
     job = loop.run_in_executor(pool, work)
     if getattr(loop, "runs_alone", False):  # a simulation runs the work itself
         return await job
-    aside = _Aside(loop, job)
+    aside = Aside(loop, job.done)
     try:
         return await job
     finally:
         aside.end()
 
 
-class _Aside:
-    """Stands aside for a job until it is done."""
+class Aside:
+    """Has the loop stand aside for work in other threads, now and then, until it is done.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, job: asyncio.Future[T]) -> None:
-        self._loop, self._job = loop, job
+    Args:
+        loop: The running loop.
+        done: Whether the work is done.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, done: Callable[[], bool]) -> None:
+        self._loop, self._done = loop, done
         self._next = loop.call_later(_EVERY_S, self._step)
 
     def _step(self) -> None:
-        if self._job.done():
+        if self._done():
             return
         sleep(_ASIDE_S)
         self._next = self._loop.call_later(_EVERY_S, self._step)
 
     def end(self) -> None:
+        """Stand aside no more."""
         self._next.cancel()
 
 

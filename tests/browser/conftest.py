@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ class Served:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         (folder / "replank.toml").write_text(
-            f'[modules]\nledger = "ledger.py"\n[http]\nport = {port}\ndashboard = true\n'
+            f'[modules]\nledger = "ledger.py"\n[reload]\nprobation_s = 300\nverify_timeout_s = 60\n'
+            f"[http]\nport = {port}\ndashboard = true\n"
         )
         self.process = None
 
@@ -86,16 +88,23 @@ class Served:
         self.process.stdout.close()
         self.process = None
 
-    def replank(self, *words: str) -> dict:
-        done = subprocess.run(
-            [sys.executable, "-m", "replank", *words, "--json"],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
+    def ask(self, path: str, body: dict | None = None, *, token: bool = True) -> dict:
+        """Ask the host as another program would: what the page shows must come from there."""
+        request = urllib.request.Request(
+            self.started["http"] + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.token}"} if token else {},
         )
-        return json.loads(done.stdout)
+        with urllib.request.urlopen(request, timeout=50) as answer:
+            return json.load(answer)
+
+    def reload(self, *names: str) -> dict:
+        return self.ask("/control/reload", {"modules": list(names), "reason": "cli"})
+
+    @property
+    def serving(self) -> str:
+        """The label of the version that serves."""
+        return self.ask("/control/status")["modules"][0]["label"]
 
     def edit(self, old: str, new: str) -> None:
         text = self.source.read_text()
@@ -142,7 +151,7 @@ def served(host):
         host.start()
     if host.source.read_text() != LEDGER:
         host.source.write_text(LEDGER)
-        assert host.replank("reload", "ledger")["outcome"] == "committed"
+        assert host.reload("ledger")["outcome"] == "committed"
     return host
 
 

@@ -18,7 +18,7 @@ from tests.docs.pages import ROOT
 
 IMAGES = ROOT / "docs" / "images"
 SHOP = Path(replank.demo.__file__).parent / "shop"
-HEIGHTS = {1280: 1000, 390: 844}
+HEIGHTS = {1280: 1000, 390: 1700}
 
 
 class Shop(Served):
@@ -27,7 +27,7 @@ class Shop(Served):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         config = folder / "replank.toml"
-        config.write_text(config.read_text().replace("[http]", 'api = "api.py"\n[http]'))
+        config.write_text(config.read_text().replace("[modules]", '[modules]\napi = "api.py"'))
         self.put("v1", "ledger", "api")
 
     def put(self, version: str, *names: str) -> None:
@@ -51,7 +51,7 @@ def play(shop: Shop, page: Any) -> None:
     ):
         page.wait_for_timeout(8_000)
         shop.put(version, *names)
-        shop.replank("reload", *names)
+        shop.reload(*names)
     page.wait_for_timeout(9_000)
 
 
@@ -66,7 +66,9 @@ def take(browser: Any, shop: Shop) -> None:
             page.goto(shop.link)
             page.get_by_text("Certificate").wait_for()
             page.wait_for_timeout(2_500)
-            page.screenshot(path=IMAGES / f"dashboard-{width}-{theme}.png", full_page=width < 600)
+            page.screenshot(path=IMAGES / f"dashboard-{width}-{theme}.png")
+            if (width, theme) == (1280, "light"):
+                page.locator(".two").screenshot(path=IMAGES / "dashboard-reload.png")
             context.close()
 
 

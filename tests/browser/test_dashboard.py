@@ -1,7 +1,5 @@
 """The dashboard as a user has it: in a real browser, on a real host."""
 
-import urllib.request
-
 import pytest
 
 
@@ -13,22 +11,18 @@ def of_the_reload(page, text):
     return page.locator("#detail .what").get_by_text(text, exact=True)
 
 
-def call(served, method, body):
-    request = urllib.request.Request(
-        f"{served.started['http']}/modules/ledger/{method}", data=body.encode(), method="POST"
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return answer.read().decode()
+def call(served, method, **arguments):
+    return served.ask(f"/modules/ledger/{method}", arguments, token=False)
 
 
 def test_it_shows_what_serves_and_follows_a_reload_of_another(page, served):
-    row = page.get_by_role("article", name="ledger")
-    row.get_by_text("1.0", exact=True).wait_for()
+    row = page.get_by_role("article", name="ledger", exact=True)
+    row.locator(".version").get_by_text("1.0", exact=True).wait_for()
     assert "token" not in page.url
-    call(served, "deposit", '{"owner": "ada", "cents": 5}')
+    call(served, "deposit", owner="ada", cents=5)
     served.edit('version="1.0"', 'version="1.1"')
-    assert served.replank("reload", "ledger")["outcome"] == "committed"
-    row.get_by_text("1.1", exact=True).wait_for()
+    assert served.reload("ledger")["outcome"] == "committed"
+    row.locator(".version").get_by_text("1.1", exact=True).wait_for()
     body_of(page).get_by_role("heading", name="Committed").wait_for()
     of_the_reload(page, "ledger 1.0 → 1.1").wait_for()
     phases = page.locator(".phases tbody th").all_inner_texts()
@@ -47,26 +41,44 @@ def test_it_shows_what_serves_and_follows_a_reload_of_another(page, served):
 
 
 def test_reload_and_rollback_by_button_ask_first_and_keep_the_state(page, served):
-    call(served, "deposit", '{"owner": "bob", "cents": 5}')
+    call(served, "deposit", owner="bob", cents=5)
     served.edit('version="1.0", schema=1', 'version="2.0", schema=2')
     served.edit("cents: int = 0", "cents: int = 0\n    tier: str = 'basic'")
     page.get_by_role("button", name="Reload ledger").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("1.0 → 2.0").wait_for()
     assert dialog.get_by_text("tier added").first.is_visible()
-    assert served.replank("status")["modules"][0]["label"] == "1.0"
+    assert served.serving == "1.0"
     dialog.get_by_role("button", name="Reload now").click()
     of_the_reload(page, "ledger 1.0 → 2.0").wait_for()
-    call(served, "deposit", '{"owner": "bob", "cents": 7}')
+    call(served, "deposit", owner="bob", cents=7)
 
     page.get_by_role("button", name="Roll back ledger").click()
     dialog.get_by_role("button", name="Cancel").click()
-    assert served.replank("status")["modules"][0]["label"] == "2.0"
+    assert served.serving == "2.0"
     page.get_by_role("button", name="Roll back ledger").click()
     dialog.get_by_role("button", name="Roll back now").click()
     of_the_reload(page, "ledger 2.0 → 1.0").wait_for()
-    assert served.replank("status")["modules"][0]["label"] == "1.0"
-    assert call(served, "balance", '{"owner": "bob"}') == "12"
+    assert served.serving == "1.0"
+    assert call(served, "balance", owner="bob") == 12
+
+
+def test_it_shows_in_which_phase_a_reload_is_while_it_runs(page, served):
+    go = served.folder / "go"
+    served.edit(
+        "@check",
+        "@check(when='pause')\n    async def may_go(self) -> None:\n        import asyncio\n"
+        f"        while not __import__('os').path.exists({str(go)!r}):\n"
+        "            await asyncio.sleep(0.01)\n\n    @check",
+    )
+    page.get_by_role("button", name="Reload ledger").click()
+    page.get_by_role("dialog").get_by_role("button", name="Reload now").click()
+    page.get_by_role("heading", name="Reloading ledger").wait_for()
+    page.locator("#steps .now").get_by_text("Verify").wait_for()
+    assert page.locator("#steps .done").all_inner_texts()[-1] == "Restore"
+    go.touch()
+    page.get_by_role("heading", name="Serving").wait_for()
+    body_of(page).get_by_role("heading", name="Committed").wait_for()
 
 
 def test_a_bad_version_is_shown_as_text_with_what_to_do(page, served):
@@ -90,8 +102,39 @@ def test_it_waits_for_a_host_that_is_away_and_goes_on(page, served):
     page.get_by_role("heading", name="Serving").wait_for()
     assert page.locator("#where").inner_text() != before
     served.edit('version="1.0"', 'version="1.1"')
-    assert served.replank("reload", "ledger")["outcome"] == "committed"
+    assert served.reload("ledger")["outcome"] == "committed"
     of_the_reload(page, "ledger 1.0 → 1.1").wait_for()
+
+
+def test_a_version_on_probation_is_paused_and_kept_by_button(page, served):
+    served.edit('version="1.0"', 'version="1.2"')
+    assert served.reload("ledger")["outcome"] == "committed"
+    card = page.get_by_role("article", name="Probation of ledger 1.2")
+    card.get_by_role("button", name="Pause").click()
+    card.get_by_text("paused").wait_for()
+    card.get_by_role("button", name="Keep").click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep it now").click()
+    card.wait_for(state="detached")
+    assert served.ask("/control/probation?module=ledger")["state"] == "promoted"
+
+
+def test_a_version_on_probation_goes_back_by_button(page, served):
+    served.edit('version="1.0"', 'version="1.3"')
+    assert served.reload("ledger")["outcome"] == "committed"
+    card = page.get_by_role("article", name="Probation of ledger 1.3")
+    card.get_by_role("button", name="Go back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Go back now").click()
+    of_the_reload(page, "ledger 1.3 → 1.0").wait_for()
+    assert served.serving == "1.0"
+
+
+def test_reloads_are_paused_and_resumed_by_button(page, served):
+    page.get_by_role("button", name="Pause reloads").click()
+    page.get_by_text("Reloads are paused").wait_for()
+    assert served.ask("/control/schedule")["paused"] == ["*"]
+    page.get_by_role("button", name="Resume reloads").click()
+    page.get_by_text("Reloads are paused").wait_for(state="hidden")
+    assert served.ask("/control/schedule")["paused"] == []
 
 
 def test_it_opens_only_with_the_token(browser, served):
@@ -109,7 +152,7 @@ def test_it_opens_only_with_the_token(browser, served):
 
 
 def test_it_can_be_used_without_a_mouse(page):
-    page.get_by_role("article", name="ledger").wait_for()
+    page.get_by_role("article", name="ledger", exact=True).wait_for()
     for _ in range(12):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.ariaLabel") == "Reload ledger":
@@ -128,7 +171,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(browser,
     served.edit(
         "@check", "@check\n    def says_no(self) -> bool:\n        return False\n\n    @check"
     )
-    assert served.replank("reload", "ledger")["outcome"] != "committed"
+    assert served.reload("ledger")["outcome"] != "committed"
     context = browser.new_context(bypass_csp=True)  # axe is a script of the test's own
     page = context.new_page()
     page.goto(served.link)

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
+import replank
+from tests.docs import api_page, phase_picture
 from tests.docs.config_page import PAGE, page
 from tests.docs.pages import ROOT, PageRun, blocks, matches, pages
 from tests.docs.phase_table import PAGES as TABLE_PAGES
@@ -28,14 +31,38 @@ def test_what_a_page_shows_runs_as_it_says(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_link_of_a_page_leads_somewhere(path: Path) -> None:
-    text = path.read_text("utf-8")
-    targets = re.findall(r"\]\(([^)#]+)", text)
-    missing = [
-        target
-        for target in targets
-        if "://" not in target and not (path.parent / target).resolve().exists()
-    ]
+    missing = [link for link in links(path.read_text("utf-8")) if not leads(path, link)]
     assert not missing
+
+
+def links(text: str) -> list[str]:
+    """Return where a page points to, but not what looks like it in its code blocks."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "``", prose))
+
+
+def leads(page: Path, link: str) -> bool:
+    """Whether there is the file, and in it the heading."""
+    if "://" in link:
+        return True
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    return target.exists() and (not anchor or anchor in anchors(target.read_text("utf-8")))
+
+
+def anchors(text: str) -> set[str]:
+    """Return the names by which the headings of a page are linked."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", one).strip().lower()) for one in titles}
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One, two `three`\n[a](page.md#one-two-three) [b](#four) [c](gone.md) `[d](x)`\n"
+    )
+    found = links(page.read_text())
+    assert [one for one in found if not leads(page, one)] == ["#four", "gone.md"]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -55,6 +82,24 @@ def test_the_readme_has_exactly_two_commands_that_set_themselves_up() -> None:
 
 def test_the_configuration_page_is_that_of_the_code() -> None:
     assert PAGE.read_text("utf-8") == page(), "run: python -m tests.docs.config_page"
+
+
+def test_the_page_of_the_python_api_is_that_of_the_docstrings() -> None:
+    assert api_page.PAGE.read_text("utf-8") == api_page.page(), "run: python -m tests.docs.api_page"
+
+
+def test_every_public_name_is_on_the_page_of_the_python_api() -> None:
+    text = api_page.PAGE.read_text("utf-8")
+    elsewhere = {"Config", "ReplankError", "__version__"}  # a page, a list, and no word
+    assert [name for name in replank.__all__ if f"### `{name}`" not in text] == sorted(elsewhere)
+
+
+def test_the_picture_of_the_phases_is_that_of_the_code() -> None:
+    drawn = phase_picture.PICTURE.read_text("utf-8")
+    assert drawn == phase_picture.picture(), "run: python -m tests.docs.phase_picture"
+    assert ET.fromstring(drawn).tag.endswith("svg")
+    for path in phase_picture.PAGES:
+        assert "images/phases.svg" in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", TABLE_PAGES, ids=lambda path: path.name)

@@ -145,8 +145,18 @@ class World:
                         self.call(first, None, one), self.call(second, None, other)
                     )
                 case ("stream", gate, items):
-                    read = [item async for item in self.gates[gate].lane.entries["stream"](items)]
-                    must(read == list(range(items)), "a stream lost an item")
+                    await self.read(gate, items)
+
+    async def read(self, gate: int, items: int) -> None:
+        """Read a stream; like a call inside a call it may find the queue at a gate full."""
+        read = []
+        try:
+            async for item in self.gates[gate].lane.entries["stream"](items):
+                read.append(item)
+        except Overloaded:
+            must(read == list(range(len(read))), "a stream lost an item")
+            return
+        must(read == list(range(items)), "a stream lost an item")
 
     async def call(self, gate: int, caller: Caller | None, program: list[Any]) -> None:
         if caller is None:
@@ -251,6 +261,13 @@ def check(world: World) -> None:
 @given(ACTIONS)
 def test_whatever_the_schedule_calls_run_once_in_order_in_one_epoch_and_drains_end(actions):
     asyncio.run(play(actions))
+
+
+async def test_a_stream_that_finds_the_queue_full_does_not_take_its_call_for_refused():
+    """Found by chance: four calls wait, and a stream opened inside a fifth is refused a place."""
+    waiting = [("call", 0, [])] * WAITING_MAX
+    outer = ("call", 1, [("stream", 0, 1)])
+    await play([*waiting, outer, ("drain", {0}, 0, "a")])
 
 
 # -- a gate that is broken must be found out ----------------------------------------------------------

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from replank import Host, Outcome
 from replank.config import Config, ReloadConfig
+from replank.coordinator.coordinator import _QUICK_CHECK_S
 
 BANK = """
 from replank import Module, Record, Table, convert, invariant, rename, step
@@ -56,8 +59,9 @@ def config(**changes: object) -> Config:
 
 
 async def test_a_migration_that_loses_money_is_rejected_before_any_call_waits(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(_QUICK_CHECK_S, "eager", 60.0)  # however busy the machine is
     source = tmp_path / "bank.py"
     source.write_text(V1)
     async with Host({"bank": source}, data_dir=tmp_path / "data") as host:

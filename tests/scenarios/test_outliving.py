@@ -11,6 +11,7 @@ import pytest
 from replank import Host
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.errors import CallAborted, StateSealed
+from replank.state.sealing import Seal
 
 VAULT = """
 import asyncio
@@ -112,6 +113,12 @@ class Rig:
         return call
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 WRITES = [
     *("a field", "a deleted field", "a list", "a list with +=", "a dict", "a set"),
     *("a table", "a table's update", "a record", "a record held before", "a record in a field"),
@@ -163,6 +170,27 @@ async def test_after_a_rollback_the_call_writes_again(tmp_path: Path) -> None:
         await asyncio.gather(*calls)
         total, names, *_, cents, accounts, _, _, _ = await host["vault"].read()
         assert (total, names, cents, accounts) == (1, ["ada", "eve"], 2, ["ada", "eve"])
+
+
+async def test_a_seal_that_cannot_be_put_on_whole_is_taken_off_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by seed 1015 of the simulation: the version that served on took no more writes."""
+    rig = Rig(tmp_path, VAULT)
+    async with rig.host as host:
+        await host["vault"].fill()
+        call = await rig.outlive("nothing")
+        with monkeypatch.context() as patch:
+            patch.setattr(Seal, "_hook_owner", lambda _: 1 / 0)
+            report = await rig.reload()
+        assert report.outcome == "rolled_back"
+        assert report.error.kind == "ZeroDivisionError"
+        for what in ("a field", "a list", "a table", "a record", "a list in a dict"):
+            assert await host["vault"].outlive(what, asyncio.Event(), _set()) is None
+        total, names, nested, *_ = await host["vault"].read()
+        assert (total, names, nested) == (1, ["ada", "eve"], {"a": [1, 2]})
+        rig.go.set()
+        await call
 
 
 @pytest.mark.parametrize("what", ["a table", "a record", "a record held before", "a field"])

@@ -232,11 +232,15 @@ async def test_a_transaction_goes_back_as_a_whole(tmp_path: Path) -> None:
         told = Told(host)
         (tmp_path / "bank.py").write_text(bank("2"))
         other.write_text(bank("2", check="assert self.paid < 5, 'too much'"))
+        assert host.on_probation() == ()
         assert (await host.reload(["bank", "other"])).committed
+        (one,) = host.on_probation()  # a transaction is there once
+        assert (one.modules, one.state) == (("bank", "other"), "watching")
         since = len(told.events)
         await host["bank"].pay("ada", 7)
         await host["other"].pay("ada", 7)
         await told.first(ReloadEnded, since=since)
+        assert host.on_probation() == ()
         assert [one.label for one in host.status().modules] == ["1", "1"]
         assert await host["bank"].total() == 7
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from replank.config import Config, ReloadConfig
 from tests.scenarios.soaking import soak
 
-QUICK = Config(reload=ReloadConfig(probe=False))
+QUICK = Config(reload=ReloadConfig(probe=False, leak_check_s=0.0))  # leaks: test_leaks
 
 
 async def test_sixty_reloads_of_every_outcome_leave_nothing_behind(tmp_path: Path) -> None:

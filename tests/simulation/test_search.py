@@ -27,6 +27,7 @@ def _simulated() -> Iterator[None]:
         gc.enable()
 
 
+@pytest.mark.timeout(600)  # tens of thousands of runs: slow on a busy machine
 @pytest.mark.parametrize(("modules", "faults"), [(1, 2), (2, 1), (3, 1)])
 def test_no_fault_leaves_one_module_committed_and_another_not(modules: int, faults: int) -> None:
     found = search(modules, faults)

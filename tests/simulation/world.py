@@ -125,6 +125,7 @@ class Code:
         self.module = SimpleNamespace(code=self)
         self.private_name = f"{version.name}@{number}"
         self.exits: list[Any] = []
+        self.helpers: frozenset[str] = frozenset()
         self.chance = world.loop.random.random
         self.running = 0
         self.ticking = 0

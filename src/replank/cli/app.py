@@ -44,6 +44,7 @@ from replank.cli.top import top
 from replank.cli.trust import digest, new_key, sign
 
 if TYPE_CHECKING:
+    from replank.config import WhenBusy
     from replank.report import ReloadReport
 
 _FORWARD: Final = {
@@ -120,6 +121,12 @@ def status(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None
     metavar="[NAME=]DIGEST",
     help="Reload only a source with exactly this digest.",
 )
+@click.option(
+    "--when-busy",
+    type=click.Choice(["newest", "queue", "refuse"]),
+    help="While another reload of it runs: newest takes the place of those that wait, queue waits "
+    "behind them, refuse is rejected.",
+)
 @when_options
 @host_options
 def reload(
@@ -131,6 +138,7 @@ def reload(
     data_dir: Path | None,
     config: Path | None,
     *,
+    when_busy: WhenBusy | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -147,7 +155,7 @@ def reload(
             if allowed or changes or expect:
                 text = "--allow-breaking, --expect-change and --expect are for a reload done now"
                 raise click.UsageError(text)
-            if chosen != Choices():
+            if chosen != Choices() or when_busy:
                 raise click.UsageError("what is chosen for one reload is for one that is done now")
             record = client.schedule(what, **how, **when)
             if as_json:
@@ -163,6 +171,7 @@ def reload(
                 allow_breaking=allowed,
                 expect_changes=changes,
                 expect=expect,
+                when_busy=when_busy,
                 choices=chosen,
                 **how,
             )

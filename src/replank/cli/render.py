@@ -102,6 +102,13 @@ def _headline(report: ReloadReport) -> Text:
     if report.calls_held or report.messages_held:
         held = report.calls_held + report.messages_held
         figures.append(f"{held} waited, none lost")
+    streams = {
+        "resumed": report.streams_carried,
+        "ended": report.streams_ended,
+        "finishing in the old version": report.streams_finishing,
+    }
+    if told := ", ".join(f"{count} {word}" for word, count in streams.items() if count):
+        figures.append(f"open streams: {told}")
     migrated = sum(module.records_migrated for module in report.modules)
     if migrated:
         figures.append(f"{migrated:,} records migrated")

@@ -21,6 +21,7 @@ from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 from replank.traffic.observing import Observer
 from replank.traffic.streams import stream_entry
+from replank.traffic.threaded import threaded
 from replank.verification.effects import Effects
 
 _MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
@@ -61,7 +62,7 @@ class Generation:
     @property
     def label(self) -> str:
         """Name it for the operator: "ledger 2.0 (generation 3)"."""
-        return f"{self.definition.name} {self.definition.label} (generation {self.number})"
+        return self.lane.label
 
     @property
     def own(self) -> Namespace:
@@ -95,6 +96,7 @@ class Generation:
             self.seal.lift()
         self.lane.entries = {}
         self.lane.methods = {}
+        self.lane.contract = {}
         self.methods = {}
         self.target = None
         self.undeclared = None
@@ -146,9 +148,11 @@ def make_generation(
     names |= {one.name for one in definition.checks} | {one.name for one in definition.timers}
     names |= set(definition.invariants)
     methods = {name: getattr(target, name) for name in names}
-    lane.methods = {name: methods[name] for name in definition.calls}
+    lane.contract = definition.calls
+    lane.methods = {name: _as_called(lane, name, methods[name]) for name in definition.calls}
+    lane.label = f"{definition.name} {definition.label} (generation {number})"
     lane.entries = {
-        name: _entry(lane, target, name, definition, counted, methods) for name in definition.calls
+        name: _entry(lane, target, name, definition, counted) for name in definition.calls
     }
     if _calls_no_other(version, definition):
         lane.leaf = LeafPass(lane)
@@ -163,20 +167,29 @@ def _calls_no_other(version: Version, definition: Definition) -> bool:
     return not any(_MAY_CALL.search(source.read_bytes()) for source in sources)
 
 
+def _as_called(lane: Lane, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs a call: the method, in a thread when its module says so."""
+    pool = lane.gate.threads
+    if pool is None or lane.contract[name].kind is not CallKind.SYNC:
+        return method
+    return threaded(pool, lane, name, method)
+
+
 def _entry(
     lane: Lane,
     target: Any,
     name: str,
     definition: Definition,
     counted: Mapping[str, types.FunctionType],
-    methods: Mapping[str, Callable[..., Any]],
 ) -> Callable[..., Any]:
     """Return what a handle calls: counted inside the method where possible, wrapped elsewhere."""
     kind = definition.calls[name].kind
     if kind is CallKind.STREAM:
         return stream_entry(lane, name)
-    if name not in counted:
-        return generic_entry(lane, name, methods[name], is_async=kind is CallKind.ASYNC)
+    in_thread = kind is CallKind.SYNC and lane.gate.threads is not None
+    if in_thread or name not in counted:
+        is_async = in_thread or kind is CallKind.ASYNC
+        return generic_entry(lane, name, lane.methods[name], is_async=is_async)
     entry = counted[name]
     return entry if definition.owner is None else types.MethodType(entry, target)
 

@@ -7,6 +7,8 @@ body, arguments, call, answer.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -28,6 +30,7 @@ from replank.control.protocol import TASK_KEY
 from replank.definition import CallKind
 from replank.instrumentation.log import logger
 from replank.traffic.calls import chain_var
+from replank.traffic.moves import Resumed
 
 PREFIX: Final = "/modules/"
 _MESSAGES: Final = "messages"
@@ -106,12 +109,19 @@ class CallsApp:
         kwargs: dict[str, Any],
         send: Send,
     ) -> None:
-        """Answer with one JSON value a line; an error after the first line is the last line."""
+        """Answer with one JSON value a line; an error after the first line is the last line.
+
+        A stream that goes on in another version says so in a line of its own, `Resumed`.
+        """
         stream = getattr(self._host[module], name)(*args, **kwargs)
-        started = False
+        started, told = False, 0
         try:
             async for item in stream:
                 text = wire.encode(item) + b"\n"
+                moves = getattr(stream, "resumed", ())
+                if len(moves) > told:
+                    text = _resumed(moves[told:]) + text
+                    told = len(moves)
                 if not started:
                     started = True
                     await _start_stream(send)
@@ -140,6 +150,10 @@ class CallsApp:
     def _note(self, module: str | None, error: BaseException) -> None:
         # What modules raise is an answer, not an accident of the host; who looks for it finds it.
         logger.debug("%s raised %s: %s", module, type(error).__name__, error, exc_info=error)
+
+
+def _resumed(moves: Iterable[Resumed]) -> bytes:
+    return b"".join(wire.line(wire.Resumed(**dataclasses.asdict(one))) for one in moves)
 
 
 async def _start_stream(send: Send) -> None:

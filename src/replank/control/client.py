@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from replank.config import WhenBusy
 from replank.control import wire
 from replank.control.connection import UnixConnection, feed_items, is_stream, raise_for_status
 from replank.control.locate import Contact, HostNotFound, read_contact
@@ -162,6 +163,7 @@ class Client(AsksProbation, AsksSchedule):
         priority: Priority = "normal",
         quiet_wait_s: float | None = None,
         retries: int | None = None,
+        when_busy: WhenBusy | None = None,
     ) -> ReloadReport:
         """Reload modules, all or none, and return the report.
 
@@ -176,6 +178,7 @@ class Client(AsksProbation, AsksSchedule):
             priority: "low", "normal", "high" or "critical".
             quiet_wait_s: Seconds to wait for quiet traffic at most.
             retries: How often to try again when busy calls or the disk stopped it.
+            when_busy: "newest", "queue" or "refuse"; as the host is configured by default.
 
         Raises:
             ReplankError: The reload was not taken up. A reload that fails returns a report.
@@ -191,6 +194,7 @@ class Client(AsksProbation, AsksSchedule):
             priority=priority,
             quiet_wait_s=quiet_wait_s,
             retries=retries,
+            when_busy=when_busy,
         )
         return self._follow("/control/reload", body, on_line)
 

@@ -160,6 +160,7 @@ class ControlRoutes:
                 priority=wanted.priority,
                 quiet_wait_s=wanted.quiet_wait_s,
                 retries=wanted.retries,
+                when_busy=wanted.when_busy,
             )
             return ticket
 

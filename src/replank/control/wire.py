@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from replank import errors
+from replank.config import WhenBusy
 from replank.coordinator.choices import AS_CONFIGURED, Choices
 from replank.instrumentation import events
 from replank.report import ReloadReport
@@ -69,6 +70,8 @@ class ReloadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Seconds to wait for quiet traffic at most."""
     retries: int | None = None
     """How often to try again when busy calls or the disk stopped it."""
+    when_busy: WhenBusy | None = None
+    """What becomes of it while its modules are being reloaded; null: as configured."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +146,15 @@ class Failure(msgspec.Struct, frozen=True, tag_field="type", tag=True):
 
     status: int
     facts: Facts
+
+
+class Resumed(msgspec.Struct, frozen=True, tag_field="type", tag=True, kw_only=True):
+    """A line between two items of a stream: it goes on in another version of its module."""
+
+    module: str
+    call: str
+    came_from: str
+    goes_on_in: str
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -361,6 +373,7 @@ __all__ = [
     "PlanRequest",
     "ReloadRequest",
     "Report",
+    "Resumed",
     "RollbackRequest",
     "StateRequest",
     "StreamKind",

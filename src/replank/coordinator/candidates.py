@@ -17,7 +17,7 @@ from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
 from replank.coordinator.type_checks import check_types
-from replank.errors import ModuleError, ReplankError
+from replank.errors import ModuleError, ReplankError, SchemaError
 from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
 from replank.migration.engine import find_path, steps_of
@@ -236,7 +236,7 @@ class Candidates:
         config, own, chosen = self.workshop.config, one.slot.config, tx.choices
         most = chosen.quarantine_max
         return StateLimits(
-            mode=Mode(chosen.mode or own.mode),
+            mode=_mode(one, chosen.mode or own.mode),
             windowed_from_records=config.windowed_from_records,
             pause_max_s=inf if chosen.over_limits else config.max_pause_s,
             memory_max_bytes=None if chosen.over_limits else config.max_memory_bytes,
@@ -277,6 +277,25 @@ def commit_record(generation: Generation) -> Committed:
         schema_dict=definition.schema.to_dict(),
         source=str(generation.version.source),
     )
+
+
+def _mode(one: Participant, asked: str) -> Mode:
+    """Return how a state may travel: no barrier holds while other threads write.
+
+    Raises:
+        SchemaError: A window was asked for, and the module's calls run in threads.
+    """
+    if not one.slot.config.threads:
+        return Mode(asked)
+    if asked == Mode.WINDOWED:
+        raise SchemaError(
+            "the state cannot be copied in a window while calls write from threads",
+            module=one.name,
+            phase=Phase.PREPARE,
+            found='threads = true and mode = "windowed"',
+            do='say mode = "auto" or "eager"; it is copied in the pause, when no thread runs',
+        )
+    return Mode.EAGER
 
 
 def _timers(generation: Generation) -> dict[str, float]:

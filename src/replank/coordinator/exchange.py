@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -141,16 +141,19 @@ class StateExchange:
         return await finish_export(held, self.coordinator.config.storage.fork_timeout_s)
 
     async def sample(self, name: str) -> Snapshot:
-        """Return a copy of a module's state without letting a call wait.
+        """Return a copy of a module's state without letting a call wait, but for one with threads.
 
         Each record is whole, but they are not all of one moment: for checks, never for a restore.
 
         Raises:
             UnknownModule: There is no such module.
         """
-        generation = self.coordinator.routes.current(name)
-        tree = await Slices().run(freeze_in_slices(generation))
-        return snapshot_of(generation, generation.version.digest, tree)
+        slot = self.coordinator.routes.slot(name)
+        # What other threads write meanwhile no slice is safe from.
+        async with self._quiet(slot) if slot.config.threads else nullcontext():
+            generation = self.coordinator.routes.current(name)
+            tree = await Slices().run(freeze_in_slices(generation))
+            return snapshot_of(generation, generation.version.digest, tree)
 
     async def replace(self, name: str, document: bytes) -> ImportReport:
         """Put another state into a module: all of it, or nothing.

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from replank.code.generation import Generation
 from replank.config import ReloadConfig
-from replank.errors import DefinitionError
+from replank.errors import DefinitionError, StreamEnded
 from replank.instrumentation.events import Bus, GenerationLeaked, GenerationRetired, Warned
 from replank.report import Phase
 from replank.threads import in_thread
+from replank.traffic.moves import end_streams
 from replank.verification.leaks import holders_of, told
 
 _SEARCH_S: Final = 0.2
@@ -44,7 +45,7 @@ class Retirement:
     Args:
         bus: Is told.
         stop: Runs a generation's `on_stop`.
-        config: How long to wait for the collector, and how many may stay.
+        config: How long to wait for streams and for the collector, and how many may stay.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Retirement:
         self._bus = bus
         self._stop = stop
         self._config = config
+        self._closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()
         self._leaks: list[Leak] = []
@@ -97,6 +99,7 @@ class Retirement:
 
     async def close(self, deadline_s: float) -> None:
         """Wait until all are gone, or the deadline."""
+        self._closing.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=deadline_s)
         looking = list(self._looking)  # after the others: they begin some of these
@@ -106,6 +109,7 @@ class Retirement:
 
     async def _retire(self, generation: Generation) -> None:
         began = perf_counter()
+        await self._last_stream(generation)
         await _last_call(generation)
         name = generation.definition.name
         if generation.seal is not None:  # on_stop may write: it is no call
@@ -158,6 +162,39 @@ class Retirement:
         if holders is not None:
             self._leaks.append(Leak(name, number, alive, holders))
             self._bus.publish(GenerationLeaked(name=name, generation=number, holders=holders))
+
+    async def _last_stream(self, generation: Generation) -> None:
+        """Return when no stream is open in the generation; they get some time, and not for ever."""
+        streams, loop = generation.lane.streams, asyncio.get_running_loop()
+        if not streams:
+            return
+        empty = asyncio.Event()
+        streams.on_empty = empty.set
+        waiting = [loop.create_task(empty.wait()), loop.create_task(self._closing.wait())]
+        try:
+            await asyncio.wait(
+                waiting, timeout=self._config.stream_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            streams.on_empty = None
+            for one in waiting:
+                one.cancel()
+        end_streams(generation.lane, lambda call: self._late(generation, call))
+
+    def _late(self, generation: Generation, call: str) -> StreamEnded:
+        stopping = self._closing.is_set()
+        why = (
+            "the host is stopping"
+            if stopping
+            else f"it was open for {self._config.stream_timeout_s:g} s more"
+        )
+        return StreamEnded(
+            f"the stream {call} did not finish in its version: {why}",
+            module=generation.definition.name,
+            found=f"a stream of {generation.label}, which no longer serves",
+            expected=f"an end within stream_timeout_s = {self._config.stream_timeout_s:g}",
+            do="open it again; for a feed without an end declare @stream(on_reload='resume')",
+        )
 
 
 def _full_collections() -> int:

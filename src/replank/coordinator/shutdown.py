@@ -47,6 +47,9 @@ class Shutdown:
         for slot in slots:
             await self._stop(slot)
         await self.coordinator.retirement.close(limit_s)
+        for slot in slots:
+            if slot.gate.threads is not None:
+                slot.gate.threads.close()
 
     async def _stop(self, slot: Slot) -> None:
         generation = self.coordinator.routes.current(slot.name)

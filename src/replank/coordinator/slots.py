@@ -20,6 +20,7 @@ from replank.traffic.handle import Handle
 from replank.traffic.messages import Inbox, Mark, Message
 from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
+from replank.traffic.threaded import ThreadPool
 
 _QUIET_S = 0.25
 """Seconds that calls may wait for a save; a module busy for longer is saved the next time."""
@@ -53,6 +54,8 @@ class SlotMaker:
             module: Its configuration.
         """
         gate = Gate(name, waiting_max=module.max_waiting)
+        if module.threads:
+            gate.threads = ThreadPool(name, module.max_threads)
         inbox = self._inbox(name, module, gate)
         persistence = self._persistence(name, module, gate, inbox)
         tasks = Tasks(lambda task, error: self._task_failed(name, task, error))

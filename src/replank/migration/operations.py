@@ -57,6 +57,10 @@ class Run:
         values = self.found.get(location)
         return values.pop(0) if values else MISSING
 
+    def has_parked(self, location: Location) -> bool:
+        """Tell whether the inverse lost something here that was not recalled yet."""
+        return bool(self.found.get(location))
+
     def first_time(self, node: Any, operation: Operation) -> bool:
         """Tell whether a node still has to be changed, and note that it was."""
         key = (id(node), operation.signature)
@@ -102,6 +106,8 @@ class Operation:
     signature: str = ""
     text: str = ""
     lossy: bool = False
+    restores: bool = False
+    """Whether a parked value may be put back although another path has changed the node."""
 
     def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
         """Change a tree in place, or return another one.
@@ -127,18 +133,24 @@ class Operation:
     def parents(
         self, tree: Any, run: Run, own: frozenset[str]
     ) -> Iterator[tuple[dict[str, Any], Location]]:
-        """Yield the dicts to change, each once."""
+        """Yield the dicts to change, each once.
+
+        One that another path has reached already comes again when this path has parked something
+        for it: which of two paths comes first depends on the direction.
+        """
         for node, location in paths.nodes(tree, self.segments, own):
             if node is None:
                 continue
             if not isinstance(node, dict):
                 raise run.fail(location, "a record is needed here", found=show(node))
-            if run.first_time(node, self):
+            if run.first_time(node, self) or (self.restores and run.has_parked(location)):
                 yield node, location
 
 
 class Add(Operation):
     """Add a field; the value is a default, made by a factory, or computed from the record."""
+
+    restores = True
 
     def __init__(
         self,
@@ -160,10 +172,10 @@ class Add(Operation):
         """Add the field to each record."""
         for node, location in self.parents(tree, run, frozenset({self.name})):
             at = (*location, self.name)
-            if self.name in node:
-                raise run.fail(at, "the field to add exists", found=show(node[self.name]))
             value = run.recall(location)
             if value is MISSING:
+                if self.name in node:
+                    raise run.fail(at, "the field to add exists", found=show(node[self.name]))
                 if self.forgot:
                     continue  # its type's default fills it in, or building the record says so
                 value = self._make(node, run, at)
@@ -219,6 +231,8 @@ class Remove(Operation):
 
 class Automatic(Operation):
     """A field that the new type adds with a default: building the record fills it in."""
+
+    restores = True
 
     def __init__(self, path: str, *, drop: bool = False) -> None:
         self.segments, self.name = paths.parse_field(path)

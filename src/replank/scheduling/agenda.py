@@ -22,7 +22,8 @@ from replank.scheduling.clock import Clock
 from replank.scheduling.entries import NOW, Entry, Scheduled, Wishes
 from replank.scheduling.moments import next_of_cron
 from replank.scheduling.policies import Policies, Verdict, backoff_s, worth_retrying
-from replank.scheduling.scheduler import ReloadScheduler, Request, Ticket
+from replank.scheduling.scheduler import ReloadScheduler, Request
+from replank.scheduling.ticket import Ticket
 from replank.traffic.calls import outside_chain
 
 _ANSWERED_KEPT: Final = 50
@@ -274,6 +275,8 @@ class Agenda:
             for one in group:
                 self._close(one, _failing(error))
             return
+        for one in group:
+            one.answer(ticket.lead)
         ticket.on_answer(lambda answer: self._ended(group, answer))
 
     def _ended(self, group: list[Entry], answer: asyncio.Future[ReloadReport]) -> None:

@@ -13,7 +13,8 @@ from replank.errors import UsageError
 from replank.instrumentation.events import Bus
 from replank.scheduling.desk import ScheduleDesk, What
 from replank.scheduling.entries import Priority, Scheduled
-from replank.scheduling.scheduler import Target, Ticket
+from replank.scheduling.scheduler import Target
+from replank.scheduling.ticket import Ticket
 from replank.scheduling.watch import Watched, Watcher
 
 

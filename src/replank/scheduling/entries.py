@@ -11,7 +11,8 @@ import msgspec
 
 from replank.errors import UsageError
 from replank.report import ReloadReport
-from replank.scheduling.scheduler import Request, Target, Ticket
+from replank.scheduling.scheduler import Request, Target
+from replank.scheduling.ticket import Ticket
 
 Priority = Literal["low", "normal", "high", "critical"]
 PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)

@@ -112,7 +112,7 @@ def superseded_report(older: Wanted, newer: Wanted) -> ReloadReport:
         kind="Superseded",
         message=f"a newer request for {names} has taken its place before it began",
         found=f"request {newer.id} ({newer.reason}), which reads the newest source",
-        do=f"look at the outcome of {newer.id}; to have every request done: when_busy='queue'",
+        do=f"look at the outcome of {newer.id}; to have every request done: when_busy = queue",
     )
     return ReloadReport(
         id=older.id,
@@ -140,7 +140,7 @@ def busy_report(asked: Wanted, busy: Iterable[Wanted]) -> ReloadReport:
         message=f"{names} is being reloaded already, or is tied to a module that is",
         found=held,
         expected="no reload of it, of what it uses, or of what uses it",
-        do="ask again when that has ended, or let it wait: when_busy='newest'",
+        do="ask again when that has ended, or let it wait: when_busy = newest or queue",
     )
     return ReloadReport(
         id=asked.id, outcome=Outcome.REJECTED, modules=(), reason=asked.reason, error=error

@@ -15,7 +15,8 @@ from replank.journal.journal import Journal
 from replank.report import ProbationReport
 from replank.scheduling.desk import ScheduleDesk
 from replank.scheduling.entries import Wishes
-from replank.scheduling.scheduler import Request, Target, Ticket
+from replank.scheduling.scheduler import Request, Target
+from replank.scheduling.ticket import Ticket
 
 OnPhase = Callable[[PhaseEvent], None]
 
@@ -45,6 +46,13 @@ class KeepsProbations:
         if (canary := self._routes.slot(name).canary) is not None:
             return canary.report()
         return _watch_of(self._routes, name).report()
+
+    def on_probation(self) -> tuple[ProbationReport, ...]:
+        """Say how every version does that is on probation now, each transaction once."""
+        found = (slot.probation for slot in self._routes.slots.values())
+        watches = (one.watch for one in found if one is not None)
+        # Equal watches are one: a transaction has one, however many modules it has.
+        return tuple(one.report() for one in dict.fromkeys(watches) if one and one.active)
 
     async def promote(self, name: str) -> ProbationReport:
         """End a probation now: the new version stays, what was kept of the old one is freed.

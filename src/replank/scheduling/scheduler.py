@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from replank.config import WhenBusy
 from replank.coordinator.choices import AS_CONFIGURED, Choices, joined
-from replank.errors import HostStopped, SelfReload, UsageError
+from replank.errors import HostStopped, UsageError
 from replank.instrumentation.events import PhaseEvent
 from replank.report import ReloadReport
 from replank.scheduling.order import (
@@ -22,7 +22,8 @@ from replank.scheduling.order import (
     superseded_report,
     used_first,
 )
-from replank.traffic.calls import live_chain, outside_chain
+from replank.scheduling.ticket import Ticket
+from replank.traffic.calls import outside_chain
 
 T = TypeVar("T")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -125,7 +126,7 @@ class Request:
         self.on_phase = (lambda event: _tell_all(told, event)) if told else None
         self.joined += [other, *other.joined]
         for one in (self, *self.joined):
-            one.ticket.modules = self.names
+            one.ticket.widen(self.names)
 
     def answer(self, act: Callable[[Ticket], None]) -> None:
         """Do something with the ticket, and with those of the requests that joined."""
@@ -136,76 +137,6 @@ class Request:
 def _tell_all(listeners: Iterable[Callable[[PhaseEvent], None]], event: PhaseEvent) -> None:
     for listener in listeners:
         listener(event)
-
-
-class Ticket(Awaitable[ReloadReport]):
-    """The answer to come: await it for the report.
-
-    A module may ask for its own reload from inside a call, and gets the ticket at once; waiting
-    for it there would wait for ever, and is refused at once.
-
-    Args:
-        modules: The modules that will be reloaded.
-    """
-
-    def __init__(self, modules: frozenset[str]) -> None:
-        self.modules = modules
-        self._answer: asyncio.Future[ReloadReport] = asyncio.get_running_loop().create_future()
-        self._answer.add_done_callback(_retrieve)
-
-    @property
-    def done(self) -> bool:
-        """Whether the reload has ended."""
-        return self._answer.done()
-
-    def __await__(self) -> Generator[Any, None, ReloadReport]:
-        """Wait for the report.
-
-        Raises:
-            SelfReload: The awaiting code runs inside a call of a module that is to be reloaded.
-        """
-        if not self._answer.done():
-            self._refuse_self()
-        # A caller that gives up must not cancel the reload, nor the answer that others await.
-        return asyncio.shield(self._answer).__await__()
-
-    def answer(self, report: ReloadReport) -> None:
-        """Give the report to whoever waits."""
-        if not self._answer.done():
-            self._answer.set_result(report)
-
-    def fail(self, error: BaseException) -> None:
-        """Tell whoever waits that there will be no report."""
-        if not self._answer.done():
-            self._answer.set_exception(error)
-
-    def on_answer(self, told: Callable[[asyncio.Future[ReloadReport]], None]) -> None:
-        """Have a function called with the answer, once it is there.
-
-        Args:
-            told: Must not block.
-        """
-        self._answer.add_done_callback(told)
-
-    def _refuse_self(self) -> None:
-        chain = live_chain()
-        if chain is None:
-            return
-        inside = sorted({lane.gate.module for lane in chain.lanes} & self.modules)
-        if inside:
-            raise SelfReload(
-                "a call cannot wait for the reload of a module it is running in",
-                module=inside[0],
-                found=f"await of the ticket inside {inside[0]}.{chain.call}",
-                expected="the call to end first: Drain waits for it",
-                do="return from the call and look at the ticket later, or in another task",
-            )
-
-
-def _retrieve(answer: asyncio.Future[ReloadReport]) -> None:
-    """Mark an error as seen: a ticket may be thrown away."""
-    if not answer.cancelled():
-        answer.exception()
 
 
 def _failing(error: BaseException) -> Callable[[Ticket], None]:

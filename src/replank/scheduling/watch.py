@@ -25,7 +25,7 @@ from replank.scheduling.eyes import (
     with_real,
 )
 from replank.scheduling.notices import Notices
-from replank.scheduling.scheduler import Ticket
+from replank.scheduling.ticket import Ticket
 from replank.settings import WatchConfig
 from replank.threads import in_thread
 from replank.traffic.calls import outside_chain

@@ -177,8 +177,9 @@ class Seal:
         if isinstance(value, Table):
             if hasattr(value, "_layers"):
                 return value
-            self._tables.append((value, type(value)))
+            steady = type(value)
             sealed_table(value, refuse)
+            self._tables.append((value, steady))
             return value
         return sealed_copy(value, refuse)
 
@@ -281,7 +282,11 @@ def seal(holder: Sealable, moved: Collection[str]) -> Seal:
         The seal; it is on.
     """
     made = Seal(holder, moved)
-    made.put()
+    try:
+        made.put()
+    except BaseException:
+        made.lift()  # half a seal refuses writes as well as a whole one
+        raise
     return made
 
 

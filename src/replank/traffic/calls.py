@@ -15,6 +15,7 @@ import msgspec
 
 from replank.suspended import references
 from replank.traffic.leaf import LeafPass
+from replank.traffic.thread_calls import ThreadCall
 
 _STACK_DEPTH_MAX = 50
 
@@ -37,6 +38,7 @@ class LaneOfChain(Protocol):
     on_empty: Callable[[], None] | None
     seal: Any
     timed: bool
+    left_behind: dict[Chain, ThreadCall]
 
     @property
     def awaited(self) -> bool:
@@ -197,6 +199,7 @@ class Blocker:
     stack: tuple[str, ...]
     """Where it stands, outermost first: "ledger.py:12 in deposit"."""
     task: asyncio.Task[Any] | None
+    """What can be cancelled; None when it runs in a thread, which cannot."""
     blocks: tuple[str, ...] = ()
     """The drained modules that it is in flight in; `module` is where it came in."""
     chain: Chain | None = None
@@ -225,7 +228,7 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
     now = perf_counter()
     blockers = []
     for chain in sorted(chains, key=lambda one: one.started_at):
-        task, stack = held.chains.get(id(chain), (None, ()))
+        task, stack = held.chains.get(id(chain)) or (None, _left_behind(chain))
         blockers.append(
             Blocker(
                 module=chain.lanes[0].gate.module,
@@ -254,8 +257,8 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
 class _Holders:
     """Which task holds which call, and where it stands."""
 
-    chains: dict[int, tuple[asyncio.Task[Any], tuple[str, ...]]]
-    leaves: list[tuple[LaneOfChain, str, asyncio.Task[Any], tuple[str, ...]]]
+    chains: dict[int, tuple[asyncio.Task[Any] | None, tuple[str, ...]]]
+    leaves: list[tuple[LaneOfChain, str, asyncio.Task[Any] | None, tuple[str, ...]]]
 
 
 def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
@@ -263,15 +266,36 @@ def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
     held = _Holders({}, [])
     for task in asyncio.all_tasks():
         stack = _stack_of(task)
-        frames = [frame for _, frame in stack]
-        for depth, (suspended, frame) in enumerate(stack):
-            for value in references(suspended):
+        referred = [references(suspended) for suspended, _ in stack]
+        frames, in_thread = _with_thread([frame for _, frame in stack], referred)
+        holder = None if in_thread else task
+        for depth, ((_, frame), values) in enumerate(zip(stack, referred, strict=True)):
+            for value in values:
                 if id(value) in wanted and id(value) not in held.chains:
-                    held.chains[id(value)] = (task, tuple(map(_place, frames[depth:])))
+                    held.chains[id(value)] = (holder, tuple(map(_place, frames[depth:])))
                 elif isinstance(value, LeafPass) and value.lane in lanes:
-                    call = frame.f_code.co_name
-                    held.leaves.append((value.lane, call, task, tuple(map(_place, frames[depth:]))))
+                    places = tuple(map(_place, frames[depth:]))
+                    held.leaves.append((value.lane, frame.f_code.co_name, holder, places))
     return held
+
+
+def _with_thread(
+    frames: list[FrameType], referred: list[list[Any]]
+) -> tuple[list[FrameType], bool]:
+    """Follow a task that waits for a thread into the thread."""
+    for depth, values in enumerate(referred):
+        work = next((one for one in values if isinstance(one, ThreadCall)), None)
+        if work is not None:
+            # What leads from the entry, one frame further out, to the thread is the runtime's own.
+            outer = max(depth - 1, 0)
+            return [*frames[:outer], *work.frames()] or frames, not work.waits
+    return frames, False
+
+
+def _left_behind(chain: Chain) -> tuple[str, ...]:
+    """Return where the thread of a call stands whose caller has given up."""
+    found = [lane.left_behind[chain] for lane in chain.lanes if chain in lane.left_behind]
+    return tuple(_place(frame) for work in found for frame in work.frames())
 
 
 def _stack_of(task: asyncio.Task[Any]) -> list[tuple[Any, FrameType]]:

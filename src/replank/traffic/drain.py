@@ -11,6 +11,7 @@ from replank.errors import PhaseTimeout
 from replank.traffic.calls import Blocker, find_blockers
 from replank.traffic.gate import Gate, Held
 from replank.traffic.lane import Lane
+from replank.traffic.moves import rest_streams
 from replank.traffic.outliving import abort, as_usual
 
 _BLOCKERS_NAMED_MAX = 5
@@ -50,6 +51,8 @@ class Drain:
         for chain in [one for lane in self._lanes for one in tuple(lane.chains) if one.waits_at]:
             for other in chain.waits_at:  # one branch waits at another drain's gate
                 other.let_through(chain)
+        for lane in self._lanes:
+            rest_streams(lane)
         self._look()
 
     async def wait(self, deadline_s: float, policies: Mapping[str, str]) -> Drained:
@@ -125,7 +128,8 @@ class Drain:
         )
         for blocker in chosen:
             abort(blocker)
-        await self._wait_empty(_CANCEL_GRACE_S)
+        if chosen:
+            await self._wait_empty(_CANCEL_GRACE_S)
         return chosen
 
 

@@ -30,6 +30,7 @@ from typing import Any, cast
 from replank.errors import HostStopped, Overloaded, UnknownCall
 from replank.traffic.calls import Chain, finish, live_chain
 from replank.traffic.lane import Lane, LaneState
+from replank.traffic.moves import Moved, end_streams, move_streams
 
 _RELEASE_ROUNDS_MAX = 1_000
 _PASSED = (LaneState.QUIET, LaneState.RETIRED)
@@ -53,6 +54,8 @@ class Held:
     calls: int
     longest_wait_s: float
     closed_s: float
+    streams: Moved = field(default_factory=Moved)
+    """What became of the streams that were open, when another generation serves now."""
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class Gate:
         self.refused = 0
         self.on_hold: Callable[[], None] | None = None
         """Called in the context of each call that has to wait; it must not raise."""
+        self.threads: Any = None
+        """Where the module's `def` calls run: its `ThreadPool`; None for the event loop."""
         self.longest_call_s = 0.0
         self._calls_before = 0
         self._waiting: deque[_Waiting] = deque()
@@ -131,16 +136,18 @@ class Gate:
         hold = self._hold
         assert hold is not None, f"the gate of {self.module} is not closed"
         self._hold = None
+        streams = Moved()
         if lane is not None and lane is not self.lane:
             self.lane.state = LaneState.RETIRED
             self._calls_before += self.lane.calls
+            streams = move_streams(self.lane, lane)
             self.lane = lane
         self.lane.state = LaneState.OPEN
         now = perf_counter()
         for waiting in self._waiting:
             hold.longest_wait_s = max(hold.longest_wait_s, now - waiting.arrived_at)
         self._release(self._closings, _RELEASE_ROUNDS_MAX)
-        return Held(hold.calls, hold.longest_wait_s, now - hold.closed_at)
+        return Held(hold.calls, hold.longest_wait_s, now - hold.closed_at, streams)
 
     def first_open(self, lane: Lane) -> None:
         """Open for the first generation."""
@@ -161,6 +168,7 @@ class Gate:
             if not waiting.released.done():
                 waiting.released.set_exception(self._stopping())
         self._opened.set()
+        end_streams(self.lane, lambda _: self._stopping())
 
     async def opened(self) -> None:
         """Return when the gate is open, at once when it is."""

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Protocol
 
+from replank.definition import Call
 from replank.traffic.calls import Chain, chain_var, finish, live_chain
 from replank.traffic.leaf import GRACE_LOOK_S, LeafPass
+from replank.traffic.open_streams import OpenStreams
+from replank.traffic.thread_calls import ThreadCall
 
 
 class GateLike(Protocol):
@@ -18,6 +21,7 @@ class GateLike(Protocol):
     module: str
     longest_call_s: float
     lane: Lane
+    threads: Any
 
     async def opened(self) -> None:
         """Return when the gate is open, at once when it is."""
@@ -66,15 +70,19 @@ class Lane:
     __slots__ = (
         "calls",
         "chains",
+        "contract",
         "entries",
         "gate",
         "generation",
+        "label",
         "leaf",
+        "left_behind",
         "methods",
         "on_empty",
         "open",
         "seal",
         "state",
+        "streams",
         "timed",
     )
 
@@ -89,6 +97,12 @@ class Lane:
         self.entries: dict[str, Callable[..., Any]] = {}
         self.methods: dict[str, Callable[..., Any]] = {}
         self.on_empty: Callable[[], None] | None = None
+        self.contract: Mapping[str, Call] = {}
+        """What is known of each call, by name."""
+        self.label = f"{gate.module} (generation {generation})"
+        self.streams = OpenStreams()
+        self.left_behind: dict[Chain, ThreadCall] = {}
+        """Calls that run in a thread on, though their callers have given up."""
         self.seal: Any = None
         """Keeps calls that outlive the generation from writing; None while it serves."""
         self.timed = False
@@ -103,7 +117,7 @@ class Lane:
     @property
     def outlived(self) -> bool:
         """Whether something goes on here although the lane is quiet."""
-        return bool(self.in_flight)
+        return bool(self.in_flight or self.streams)
 
     @property
     def awaited(self) -> bool:
@@ -133,6 +147,16 @@ class Lane:
         chain_var.set(chain)
         return chain
 
+    def forget(self, chain: Chain) -> None:
+        """Count a chain out that goes on: it is kept where it stands; tells the drain if the last.
+
+        Args:
+            chain: It has touched this lane alone.
+        """
+        self.chains.discard(chain)
+        if self.on_empty is not None and not self.in_flight:
+            self.on_empty()
+
     async def detour(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Take a call that found the lane not open: let its chain through, or have it wait.
 
@@ -154,8 +178,11 @@ class Lane:
         return await finish(self.gate.method(call, lane)(*args, **kwargs))
 
     async def grace(self) -> None:
-        """Return when every chain that is in flight now has ended; later ones do not count."""
-        waiting = set(self.chains)
+        """Return when every chain that is in flight now has ended; later ones do not count.
+
+        Open streams are not waited for: some never end.
+        """
+        waiting = set(self.chains) - {one.chain for one in self.streams}
         leaf = self.leaf
         if leaf is not None:
             await leaf.other.ended()

@@ -9,30 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-
-from replank.definition import Call
 from replank.errors import HostStopped, UnknownCall
 from replank.traffic.calls import ends_only_the_call
 from replank.traffic.gate import Gate
+from replank.traffic.message import Message, from_plain, to_plain
 
 _STOP_GRACE_S = 1.0
 _TURN_S = 0.001
-
-
-class Message(NamedTuple):
-    """One queued call whose answer nobody waits for."""
-
-    call: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 class _Sending:
@@ -290,57 +279,4 @@ class Inbox:
             )
 
 
-def to_plain(message: Message) -> dict[str, Any]:
-    """Return a message as plain values, for the disk.
-
-    Args:
-        message: A message whose arguments have a schema of msgspec's.
-    """
-    plain: dict[str, Any] = msgspec.to_builtins(
-        {"call": message.call, "args": list(message.args), "kwargs": message.kwargs},
-        builtin_types=(bytes,),
-    )
-    return plain
-
-
-def from_plain(plain: Mapping[str, Any], calls: Mapping[str, Call]) -> Message:
-    """Read a message back, its arguments typed by the call's annotations.
-
-    Args:
-        plain: What `to_plain` returned.
-        calls: The calls of the version that will handle it.
-    """
-    name, args, kwargs = plain["call"], list(plain["args"]), dict(plain["kwargs"])
-    call = calls.get(name)
-    if call is not None:
-        by_place, rest, named = _parameters(call.signature)
-        by_place += [rest] * (len(args) - len(by_place))
-        args = [_typed(call, key, value) for key, value in zip(by_place, args, strict=False)]
-        kwargs = {
-            key: _typed(call, key if key in call.signature.parameters else named, value)
-            for key, value in kwargs.items()
-        }
-    return Message(name, tuple(args), kwargs)
-
-
-def _parameters(signature: inspect.Signature) -> tuple[list[str], str, str]:
-    """Return the positional parameters' names, and those of `*args` and `**kwargs`, "" for none."""
-    by_place: list[str] = []
-    rest = named = ""
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            rest = name
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            named = name
-        elif parameter.kind is not parameter.KEYWORD_ONLY:
-            by_place.append(name)
-    return by_place, rest, named
-
-
-def _typed(call: Call, key: str, value: Any) -> Any:
-    if key not in call.hints:
-        return value
-    try:
-        return msgspec.convert(value, call.hints[key])
-    except (msgspec.ValidationError, TypeError):
-        return value  # its handling will say what is wrong with it
+__all__ = ["Inbox", "InboxStatistics", "Mark", "Message", "from_plain", "to_plain"]

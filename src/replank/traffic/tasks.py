@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from replank.errors import DefinitionError, ModuleError, PhaseTimeout
 from replank.traffic.calls import ends_only_the_call, outside_chain
 from replank.traffic.lane import Lane
+from replank.traffic.stepwise import stepwise
 
 _STOP_GRACE_S = 1.0
 
@@ -143,7 +143,7 @@ class Tasks:
 
     async def _holdable(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return await _stepwise(coroutine, self._until_released)
+            return await stepwise(coroutine, self._until_released)
         except SystemExit as error:  # out of a task it would end the host's loop
             raise ModuleError(
                 f"a task called sys.exit({error.code!r})",
@@ -212,33 +212,6 @@ class Tasks:
             finally:
                 if chain is not None:
                     chain.leave()
-
-
-@types.coroutine
-def _stepwise(
-    coroutine: Coroutine[Any, Any, Any], may_step: Callable[[], Coroutine[Any, Any, None]]
-) -> Generator[Any, Any, Any]:
-    """Drive a coroutine, and ask before each of its steps; a cancellation always gets through."""
-    error: BaseException | None = None
-    value: Any = None
-    try:
-        while True:
-            if error is None:
-                try:
-                    yield from may_step().__await__()
-                except BaseException as raised:
-                    error = raised
-            try:
-                awaited = coroutine.send(value) if error is None else coroutine.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            error = value = None
-            try:
-                value = yield awaited
-            except BaseException as raised:
-                error = raised
-    finally:
-        coroutine.close()
 
 
 def _still_running() -> PhaseTimeout:

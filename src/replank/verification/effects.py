@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
-from replank.threads import in_thread
+from replank.threads import POOL_PREFIX, in_thread
 from replank.verification.leftovers import Leftover, attached, running, thread_left
 from replank.verification.ownership import Others, Owner
 from replank.verification.surroundings import Change, Surroundings
@@ -205,7 +205,7 @@ class Effects:
             for one in self._steps
             if one.exact
             for thread in one.threads - of_loop
-            if thread.is_alive()
+            if thread.is_alive() and not thread.name.startswith(POOL_PREFIX)
         }
         found = [thread_left(one, owned=False, new=new) for one in threads]
         return [one for one in found if one.text not in known]

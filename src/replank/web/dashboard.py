@@ -18,6 +18,7 @@ from replank.control import calls
 from replank.control.guard import Guard, Refused
 from replank.control.http import JSON, Receive, Scope, Send, answer_refusal
 from replank.instrumentation.status import HostStatus
+from replank.report import ProbationReport
 from replank.web.meter import TICK_S, Meter, Tick
 
 PATH: Final = "/dashboard"
@@ -49,6 +50,10 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
     """What the page draws each second."""
 
     status: HostStatus
+    probations: tuple[ProbationReport, ...]
+    """Of the versions that are on probation now."""
+    paused: tuple[str, ...]
+    """Modules whose reloads are paused; "*" stands for all."""
     tick: int
     """Number of the tick that is now."""
     tick_s: float
@@ -126,6 +131,8 @@ class Dashboard:
             raise Refused(422, "after must be the number of a tick")
         return Now(
             status=self._host.status(),
+            probations=self._host.on_probation(),
+            paused=self._host.paused(),
             tick=self._meter.now(),
             tick_s=TICK_S,
             ticks=self._meter.after(int(text or 0)),

@@ -251,6 +251,12 @@ class FakeHost:
     async def history(self, limit=20, module=None):
         return tuple(report(tx=f"r{number}") for number in range(limit, 0, -1))
 
+    def on_probation(self):
+        return ()
+
+    def paused(self):
+        return ()
+
     def status(self):
         return HostStatus(
             pid=os.getpid(),

@@ -221,6 +221,18 @@ def test_a_shared_record_is_changed_once_when_two_paths_reach_it():
     assert two.downgrade(new) == old
 
 
+@pytest.mark.parametrize("given", [{"default": ""}, {}], ids=["with default", "without"])
+def test_what_a_shared_record_lost_comes_back_whichever_path_reaches_it_first(given):
+    shared = {"lang": "fr"}
+    old = {"a": [shared, {"lang": "en"}], "b": {"k": shared, "l": {"lang": "de"}}}
+    two = migration(remove("a.*.lang", **given), remove("b.*.lang", **given))
+    new, lost = two.upgrade_and_park(old)
+    assert new == {"a": [{}, {}], "b": {"k": {}, "l": {}}}
+    back, _ = two.downgrade_and_park(new, lost)
+    assert back == old
+    assert back["a"][0] is back["b"]["k"]
+
+
 def test_the_same_path_converted_twice_is_converted_twice():
     two = migration(
         convert("x", lambda v: v + 1, lambda v: v - 1),

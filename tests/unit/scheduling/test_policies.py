@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from replank.config import Config, ModuleConfig
-from replank.errors import HostStopped, Overloaded, UsageError
+from replank.errors import HostStopped, Overloaded, SelfReload, UsageError
 from replank.instrumentation.events import Bus, ReloadDeferred
 from replank.report import ErrorReport, ModuleReport, Outcome, Phase, ReloadReport
 from replank.scheduling.agenda import Agenda
@@ -16,6 +16,7 @@ from replank.scheduling.policies import Policies, backoff_s, worth_retrying
 from replank.scheduling.scheduler import ReloadScheduler, Request, Target
 from replank.settings import ScheduleConfig
 from replank.testing.clock import FakeClock, settle
+from tests.unit.traffic.parts import call, open_gate, turns
 
 MONDAY_NOON = "2026-01-05T12:00:00+00:00"
 
@@ -147,6 +148,26 @@ async def test_requests_of_tied_modules_in_the_debounce_window_become_one_transa
     await desk.clock.advance(60)
     assert desk.began == [(10, "a+b"), (16, "c")]
     assert [await one for one in tickets] == [report()] * 3
+
+
+async def test_a_call_that_awaits_a_request_is_told_when_its_own_module_joins_that_reload():
+    """Found by seed 2345 of the simulation: the joined reload would wait for the call, and it for it."""
+    desk = Desk(ties=[("a", "b")], debounce_s=1.0)
+    desk.hold = asyncio.Event()
+
+    async def upgrade():
+        await desk.ask("b")
+
+    asked = asyncio.create_task(call(open_gate("a", upgrade=upgrade), "upgrade"))
+    await turns()
+    own = desk.ask("a")
+    await desk.clock.advance(5)
+    assert desk.began == [(1, "a+b")]
+    with pytest.raises(SelfReload) as refused:
+        await asked
+    assert refused.value.module == "a"
+    desk.hold.set()
+    assert await own == report()
 
 
 async def test_a_stream_of_saves_does_not_put_the_reload_off_for_ever():

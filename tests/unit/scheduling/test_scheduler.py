@@ -8,7 +8,8 @@ import pytest
 
 from replank.errors import HostStopped, SelfReload
 from replank.report import Outcome, ReloadReport
-from replank.scheduling.scheduler import ReloadScheduler, Request, Target, Ticket
+from replank.scheduling.scheduler import ReloadScheduler, Request, Target
+from replank.scheduling.ticket import Ticket
 from replank.traffic.calls import Chain, live_chain
 from replank.traffic.gate import Gate
 from replank.traffic.lane import Lane

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from replank.code.entries import generic_entry
+from replank.definition import read_call
 from replank.traffic.gate import Gate
 from replank.traffic.lane import Lane
 from replank.traffic.streams import stream_entry
@@ -17,6 +18,9 @@ def make_lane(gate: Gate, generation: int, **methods: Callable[..., Any]) -> Lan
     """Return a prepared lane whose calls are these functions."""
     lane = Lane(gate, generation)
     lane.methods = dict(methods)
+    lane.contract = {
+        name: read_call(name, method, gate.module, bound=False) for name, method in methods.items()
+    }
     lane.entries = {
         name: stream_entry(lane, name)
         if inspect.isasyncgenfunction(method)

@@ -1,15 +1,17 @@
 // The page's life: sign in, follow the host, draw. It comes back by itself when the host does.
 
-import { Failed, events, get, hasToken, setToken, takeTokenFromAddress } from "./api.js";
+import { Failed, events, get, hasToken, post, setToken, takeTokenFromAddress } from "./api.js";
 import { legend, trafficChart } from "./chart.js";
 import { detailOf, figure } from "./detail.js";
-import { askReload, askRollback } from "./dialogs.js";
+import { askGoBack, askKeep, askReload, askRollback, tell } from "./dialogs.js";
 import { $, h, say } from "./dom.js";
 import { OUTCOMES, PHASES, ago, duration, headline, rate, title } from "./format.js";
 import { HISTORY_MAX, chosen, heardEvent, heardHistory, heardStatus, lastTickKnown, lostTouch, model, startOf } from "./model.js";
 import { drawModules } from "./modules.js";
+import { drawProbations } from "./probation.js";
 
 const SHOWN_S = 120;
+const SHOWN_MIN_S = 30;
 const STATUS_EVERY_MS = 1000;
 const AGAIN_MS = [250, 500, 1000, 2000, 4000];
 const HEARD = new Set(["ReloadStarted", "PhaseStarted", "PhaseEnded", "ReloadEnded", "Warned", "TimerFailed", "MessageFailed"]);
@@ -86,7 +88,9 @@ function draw() {
     asked = false;
     if ($("page").hidden) return;
     drawHero();
+    drawProbations({ keep: (report) => askKeep(report, refresh), pause: pauseProbation, goBack: (report) => askGoBack(report, draw) });
     drawModules(reload, rollback);
+    drawPaused();
     drawHistory();
     drawNotices();
     for (const node of document.querySelectorAll("[data-at]")) say(node, ago(Number(node.dataset.at)));
@@ -110,9 +114,18 @@ function drawHero() {
   drawFigures(waiting, last);
   const width = Math.max(280, $("traffic").clientWidth);
   const to = (model.tick || Date.now() / 1000 / model.tickS) * model.tickS + model.tickS;
-  const quiet = ![...model.ticks.values()].some((one) => one.calls && one.number * model.tickS > to - SHOWN_S);
-  $("traffic").replaceChildren(trafficChart(to - SHOWN_S, to, width, { named: width > 560 }), legend(),
+  // Of a host that has just started there are no two minutes to show.
+  const from = to - Math.min(SHOWN_S, Math.max(SHOWN_MIN_S, to - model.startedAt));
+  const quiet = ![...model.ticks.values()].some((one) => one.calls && one.number * model.tickS > from);
+  $("traffic").replaceChildren(trafficChart(from, to, width, { named: width > 560 }), legend(),
     quiet ? h("p", { class: "quiet-note" }, "No calls over HTTP in the last two minutes. Calls from inside the program are counted below, not timed.") : "");
+}
+
+function drawPaused() {
+  const all = model.paused.includes("*");
+  $("paused").hidden = !model.paused.length;
+  say($("paused"), all ? "Reloads are paused: what is asked for waits." : `Paused: ${model.paused.join(", ")}`);
+  say($("pause-all"), model.paused.length ? "Resume reloads" : "Pause reloads");
 }
 
 function drawSteps(running) {
@@ -193,6 +206,24 @@ function rollback(name) {
   askRollback(name, draw);
 }
 
+async function order(path, body) {
+  try {
+    await post(path, body);
+    await readStatus();
+  } catch (error) {
+    tell(error);
+  }
+  draw();
+}
+
+function pauseProbation(report) {
+  order("/control/probation", { module: report.modules[0], action: report.state === "paused" ? "resume" : "pause" });
+}
+
+function pauseAll() {
+  order(model.paused.length ? "/control/schedule/resume" : "/control/schedule/pause", { modules: [] });
+}
+
 function moveInHistory(event) {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (!step) return;
@@ -233,6 +264,7 @@ $("sign-in").addEventListener("submit", (event) => {
 });
 $("theme").addEventListener("click", () => setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]));
 $("reload-all").addEventListener("click", () => askReload(model.modules.map((one) => one.name), draw));
+$("pause-all").addEventListener("click", pauseAll);
 $("history").addEventListener("keydown", moveInHistory);
 window.addEventListener("resize", draw);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

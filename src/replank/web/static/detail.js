@@ -101,8 +101,22 @@ export function changesOf(one) {
     one.steps?.length ? ["steps", lines(one.steps)] : null,
     one.mode ? ["travels", one.mode] : null,
     one.predicted_pause_s ? ["predicted pause", duration(one.predicted_pause_s)] : null,
+    one.predicted && one.mode !== "eager" ? ["predicted", costOf(one.predicted)] : null,
+    one.measured ? ["measured", costOf(one.measured)] : null,
+    one.quarantined || one.defaulted ? ["records at fault", `${count(one.quarantined)} set aside, ${count(one.defaulted)} with a default`] : null,
+    one.bad_records?.length ? ["", lines(one.bad_records.map((bad) => `${bad.table}[${bad.key}] ${bad.field}: ${bad.reason}`))] : null,
+    one.tests_passed ? ["own tests", `${count(one.tests_passed)} passed${one.tests_skipped ? `, ${count(one.tests_skipped)} skipped` : ""}`] : null,
+    one.replay?.asked ? ["asked again", `${count(one.replay.same)} of ${count(one.replay.asked)} answered the same`] : null,
+    one.replay?.differences.length ? ["", lines(one.replay.differences.map((two) => `${two.call}(${two.arguments}) ${two.place}: ${two.before} → ${two.after}`))] : null,
+    one.signer ? ["signed by", one.signer] : null,
+    one.notes?.length ? ["note", lines(one.notes)] : null,
   ].filter(Boolean);
   return h("dl", { class: "facts" }, h("div", { class: "title" }, h("dt", {}, one.name), h("dd", {})), rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+function costOf(cost) {
+  const parts = [`${duration(cost.pause_s)} of pause`, cost.window_s && `${duration(cost.window_s)} in the window`, cost.memory_bytes >= 1048576 && `${count(cost.memory_bytes / 1048576)} MiB`];
+  return parts.filter(Boolean).join(", ");
 }
 
 function lines(texts) {

@@ -4,7 +4,9 @@ import { Failed, post } from "./api.js";
 import { changesOf, errorOf } from "./detail.js";
 import { $, h } from "./dom.js";
 import { duration } from "./format.js";
-import { model } from "./model.js";
+import { labelOf, model } from "./model.js";
+
+const TITLES = { reload: "The reload", rollback: "The rollback", abort: "The way back", probation: "The end of the probation" };
 
 function open(...content) {
   const dialog = $("dialog");
@@ -50,6 +52,30 @@ export async function askReload(names, onEnd) {
   (plan.accepted ? go : $("dialog").querySelector("button")).focus();
 }
 
+export function askGoBack(report, onEnd) {
+  const names = report.modules.join(", ");
+  const go = h("button", { type: "button", class: "main danger", onclick: () => run("abort", { module: report.modules[0] }, null, onEnd) }, "Go back now");
+  open(
+    titled(`Send ${names} back?`),
+    h("p", {}, "The version before serves again, with every write since then kept. It is one more pause, as short as the last."),
+    buttons(go));
+  go.focus();
+}
+
+export function askKeep(report, onEnd) {
+  const names = report.modules.map((name) => `${name} ${labelOf(name)}`).join(", ");
+  const go = h("button", { type: "button", class: "main", onclick: () => run("probation", { module: report.modules[0], action: "promote" }, null, onEnd) }, "Keep it now");
+  open(
+    titled(`Keep ${names}?`),
+    h("p", {}, "The probation ends, and what was kept of the version before is freed. It will no longer go back by itself; by hand it still can, as an ordinary reload."),
+    buttons(go));
+  go.focus();
+}
+
+export function tell(error) {
+  open(titled("That could not be done"), failure(error), buttons());
+}
+
 export function askRollback(name, onEnd) {
   const one = model.modules.find((module) => module.name === name);
   const go = h("button", { type: "button", class: "main danger", onclick: () => run("rollback", { module: name }, null, onEnd) }, "Roll back now");
@@ -67,7 +93,7 @@ async function run(kind, body, plan, onEnd) {
     if (plan) model.plans.set(report.id, plan);
     onEnd(report);
   } catch (error) {
-    open(titled(kind === "reload" ? "The reload did not run" : "The rollback did not run"), failure(error), buttons());
+    open(titled(`${TITLES[kind]} did not run`), failure(error), buttons());
   }
 }
 

@@ -11,6 +11,8 @@ const RATES_MAX = 60;
 export const model = {
   link: "connecting", // "live", "away"
   modules: [],
+  probations: [],
+  paused: [], // names; "*" stands for all
   startedAt: 0,
   pid: 0,
   ticks: new Map(),
@@ -30,6 +32,8 @@ const seen = new Map(); // by module: calls and time of the last status
 export function heardStatus(now) {
   const { status } = now;
   model.modules = status.modules;
+  model.probations = now.probations;
+  model.paused = now.paused;
   model.startedAt = unixOf(status.started_at);
   model.pid = status.pid;
   model.tick = now.tick;
@@ -96,6 +100,10 @@ function noticeOf(kind, data) {
 export function lostTouch() {
   model.link = "away";
   model.running.clear();
+}
+
+export function labelOf(name) {
+  return model.modules.find((one) => one.name === name)?.label || "";
 }
 
 export function chosen() {

@@ -1,0 +1,62 @@
+"""The benchmarks that `python -m bench` runs, in this order, and how each is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+QUICK_LIMIT_S = 58.0
+"""All of `--quick`; its promise is a minute."""
+FULL_LIMIT_S = 880.0
+"""All of a full run; its promise is a quarter of an hour, on two cores."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One benchmark: its module in this folder, and how it is run.
+
+    Args:
+        name: The module, and what people call it.
+        what: One line for people.
+        quick: Arguments of a quick run; None when it has no quick form.
+        full: Arguments of a full run.
+        limit_s: Seconds that one run may take.
+    """
+
+    name: str
+    what: str
+    quick: tuple[str, ...] | None = ()
+    full: tuple[str, ...] = ()
+    limit_s: float = 240
+
+
+_CALLS = ("--rounds", "3", "--calls", "4000")
+_PAUSES = ("--records", "10000", "50000", "--rates", "1000", "5000", "--seconds", "0.5")
+_TABLES = ("--quick", "--repeats", "1", "--records", "50000", "--only", "window")
+_DISK = ("--records", "20000", "--repeats", "1", "--seconds", "0.3", "--cases", "snapshot", "start")
+_ALL_FAULTS = ("--everything", "--runs", "2000", "--seconds", "120")
+
+# quick: what says most comes first, for a machine too busy for all of it
+CASES = (
+    Case("call_cost", "a call through an open gate, beside a bare await", _CALLS),
+    Case("instructions", "the interpreter's steps for such a call: the same on any machine"),
+    Case("reload", "a reload of a small state under 5,000 calls a second", ("--reloads", "20")),
+    Case("pause", "pause, rollback and memory, by size of the state and by writes", _PAUSES),
+    Case("transactions", "several modules at once", ("--rounds", "2"), ("--rounds", "10")),
+    Case("startup", "start-up time, memory and install size", ("--rounds", "3")),
+    Case("simulation", "seeded lives of a host", ("--runs", "200"), ("--runs", "2000")),
+    Case("search", "every state of the two-phase commit", ("--modules", "2"), ("--modules", "3")),
+    Case("state", "tables alone, beside copying in the pause", _TABLES, ("--repeats", "1")),
+    Case("snapshots", "a large state on the disk while it serves", _DISK, ("--repeats", "1")),
+    Case("watch", "from saving a file to new code", ("--saves", "5")),
+    Case("messages", "messages a second, in memory and on disk", ("1000",)),
+    Case("peers", "what people use today, on one timetable", None),
+    Case("verify", "bad edits caught, good ones taken", None, ("--json",)),
+    Case("faults", "a fault in each phase", None, _ALL_FAULTS),
+    Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400")),
+)
+
+LONGER = {
+    "soak": "python -m bench.soak --reloads 2000",
+    "faults": "python -m bench.faults --everything --runs 20000",
+}
+"""What a quarter of an hour has no room for; told after a full run."""
