@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import math
 import time
 import traceback
 
@@ -11,19 +12,26 @@ from tests.simulation.schedules import run
 
 
 def main() -> int:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
-    first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    begin = time.perf_counter()
-    for seed in range(first, first + count):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", type=int, nargs="?", default=50_000)
+    parser.add_argument("first", type=int, nargs="?", default=0, help="the first seed")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="at most")
+    options = parser.parse_args()
+    began, done, replay = time.perf_counter(), 0, []
+    for seed in range(options.first, options.first + options.count):
+        done += 1
         try:
             run(seed)
-        except Exception as error:
+        except Exception:
             traceback.print_exc()
-            print(json.dumps({"seed": seed, "error": repr(error)}))
-            return 1
-    seconds = time.perf_counter() - begin
-    print(json.dumps({"schedules": count, "first": first, "differences": 0, "seconds": seconds}))
-    return 0
+            replay.append(f"python -m bench.simulate 1 {seed}")
+            break
+        if time.perf_counter() > began + options.seconds:
+            break
+    facts = {"schedules": done, "first": options.first, "differences": len(replay)}
+    seconds = round(time.perf_counter() - began, 1)
+    print(json.dumps({**facts, "replay": replay, "seconds": seconds}))
+    return 1 if replay else 0
 
 
 if __name__ == "__main__":
