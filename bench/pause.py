@@ -7,7 +7,8 @@ renamed, one converted, one added; every record migrated), then rolled back with
 
 One JSON line for each size (`case` size) at `--rate`, and for each rate (`case` writes) at
 `--at`: the pause as the report tells it, the longest wait of a call meanwhile beside the longest in
-the same run before any reload, how long after the commit a rollback was taken, lost writes, and what the process held before, at most, and after.
+the same run before any reload, how long after the commit a rollback was taken, lost writes, and
+what the process held before, at most, and after.
 Each runs in a process of its own: memory that another freed would hide the growth. Not shown:
 sockets; several cores: client and host share one.
 """

@@ -17,7 +17,21 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.config_http import HttpConfig, TelemetryConfig
-from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section
+from replank.config_kinds import (
+    MIB,
+    BadRecordPolicy,
+    ByteCount,
+    ContractPolicy,
+    Count,
+    DrainPolicy,
+    PersistPolicy,
+    Seconds,
+    Section,
+    StateMode,
+    TypeChecker,
+    WhenBusy,
+)
+from replank.config_reload import ReloadConfig
 from replank.environment import overridden
 from replank.errors import ConfigError
 from replank.settings import (
@@ -30,17 +44,10 @@ from replank.settings import (
     check_mode,
     check_schedule,
 )
-from replank.toml_lines import key_lines, location_of
+from replank.toml_lines import key_lines, location_of, value_at
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
-
-DrainPolicy = Literal["abort", "cancel", "detach"]
-PersistPolicy = Literal["stop", "commit", "interval"]
-ContractPolicy = Literal["users", "strict", "off"]
-WhenBusy = Literal["newest", "queue", "refuse"]
-StateMode = Literal["auto", "eager", "windowed"]
-BadRecordPolicy = Literal["abort", "quarantine", "default"]
 
 
 class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +70,9 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drain_timeout_s: Seconds | None = None
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
     mode: StateMode = "auto"
-    """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
+    """How the state travels in a reload: copied in the pause ("eager"), copied before it while the
+    old version serves ("windowed"), or checked before it and migrated as it is used ("lazy", which
+    needs no memory for a second state); "auto" chooses by what is measured on the real state."""
     on_bad_record: BadRecordPolicy = "abort"
     """What becomes of a record that does not migrate: the reload is rejected ("abort"), the record
     is set aside ("quarantine"), or the field at fault gets its default ("default")."""
@@ -73,6 +82,8 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Which breaking changes are rejected: what another module uses, all ("strict"), or none."""
     tests: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     """Tests of the module, a file or folder for pytest: every candidate must pass them first."""
+    type_check: TypeChecker | Literal["off"] | None = None
+    """Overrides `reload.type_check` for this module; "off" for none."""
     replay: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Recent calls of `@query` methods kept to be asked again of each candidate; 0 for none."""
     replay_bytes: ByteCount = MIB
@@ -94,53 +105,13 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rate_limit: Count | None = None
     """Reloads within `schedule.rate_period_s`; overrides `schedule.rate_limit`."""
 
+    def checker(self, common: ReloadConfig) -> TypeChecker | None:
+        """Return the type checker that candidates must pass, or None.
 
-class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The deadline of each phase and the limits of the probe: `[reload]`."""
-
-    stream_timeout_s: Seconds = 300.0
-    """Seconds that open streams get to finish in the old version; then they are ended."""
-    prepare_timeout_s: Seconds = 30.0
-    """Seconds; no call waits during Prepare."""
-    drain_timeout_s: Seconds = 5.0
-    """Seconds; calls wait from here on."""
-    snapshot_timeout_s: Seconds = 5.0
-    """Seconds."""
-    migrate_timeout_s: Seconds = 10.0
-    """Seconds."""
-    swap_timeout_s: Seconds = 1.0
-    """Seconds."""
-    restore_timeout_s: Seconds = 5.0
-    """Seconds; `on_start` runs within them."""
-    verify_timeout_s: Seconds = 5.0
-    """Seconds; all checks together."""
-    commit_timeout_s: Seconds = 5.0
-    """Seconds; the commit record is on the disk within them."""
-    when_busy: WhenBusy = "newest"
-    """What becomes of a reload whose module is being reloaded: "newest" waits, in the place of
-    those that wait already; "queue" waits behind them; "refuse" is rejected."""
-    window_timeout_s: Seconds = 600.0
-    """Seconds; a large state is copied within them, while the old version serves."""
-    windowed_from_records: Count = 2_000
-    """Records in tables from which a state travels in a window instead of in the pause."""
-    max_memory_bytes: ByteCount | None = None
-    """Bytes that a reload may add to the process's memory; without a limit when left out."""
-    probation_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0
-    """Seconds after a commit in which a large old state is kept in step for a rollback."""
-    max_pause_s: Seconds = 1.0
-    """Seconds; a reload whose predicted pause is longer is rejected in Prepare."""
-    probe: bool = True
-    """Whether a candidate is first imported in a child process."""
-    probe_timeout_s: Seconds = 10.0
-    """Seconds; a child that takes longer is killed and the candidate rejected."""
-    probe_memory_bytes: ByteCount = GIB
-    """Bytes of address space that the child may add for the candidate."""
-    max_retired: Count = 20
-    """Old generations that may stay in memory, leaked or called still; one more is rejected."""
-    leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
-    """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
-    tests_timeout_s: Seconds = 60.0
-    """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
+        Args:
+            common: What holds for all modules.
+        """
+        return None if self.type_check == "off" else self.type_check or common.type_check
 
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -333,19 +304,11 @@ def _wrong_value(
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
-        found=None if missing else repr(_value_at(raw, key)),
+        found=None if missing else repr(value_at(raw, key)),
         expected=None if missing else text[:1].lower() + text[1:],
         do=f'add {missing[1]} = "..."' if missing else "correct the value",
         location=location_of(file, lines, key),
     )
-
-
-def _value_at(raw: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(raw, dict) or part not in raw:
-            return raw
-        raw = raw[part]
-    return raw
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -384,6 +347,7 @@ __all__ = [
     "PersistPolicy",
     "ProbationConfig",
     "ReloadConfig",
+    "StateMode",
     "StorageConfig",
     "TelemetryConfig",
     "TrustConfig",

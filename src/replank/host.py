@@ -398,6 +398,7 @@ class Host(
             config=self.config.reload,
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
+            cache=self.data_dir / "cache",
             trust=self.config.trust,
             quarantine=Quarantine(self.data_dir / QUARANTINE),
             parked=ParkedStore(self.data_dir / PARKED),

@@ -36,6 +36,7 @@ _LIVE_OF_MODULE: Final = frozenset(
         "max_messages",
         "mode",
         "contract",
+        "type_check",
         "windows",
         "quiet_hours",
         "rate_limit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 from replank.errors import DefinitionError, UsageError
 
@@ -18,23 +18,24 @@ When = Literal["both", "rehearsal", "pause"]
 OnReload = Literal["finish", "resume", "end"]
 
 
-class Carry(Generic[T]):
-    """Mark state that is handed over as it is, never serialised: `feed: Carry[Feed | None] = None`.
+if TYPE_CHECKING:
+    # To a checker the marks are not there: `Carry[X]` is X, and `Uses[LedgerApi]` has its calls.
+    from typing_extensions import TypeVar as _TypeVar
 
-    To a type checker `Carry[T]` is `T`.
-    """
+    _Marked = _TypeVar("_Marked", default=Any)
+    Carry = Annotated[_Marked, "carry"]
+    State = Annotated[_Marked, "state"]
+    Uses = Annotated[_Marked, "uses"]
+else:
 
-    if TYPE_CHECKING:
+    class Carry(Generic[T]):
+        """Mark state handed over as it is, never serialised: `feed: Carry[Feed | None] = None`."""
 
-        def __new__(cls, value: T) -> T: ...  # type: ignore[misc]  # noqa: D102
+    class State(Generic[T]):
+        """Mark a module-level variable of a plain file as state: `hits: State[int] = 0`."""
 
-
-class State(Generic[T]):
-    """Mark a module-level variable of a plain file as state: `hits: State[int] = 0`."""
-
-
-class Uses(Generic[T]):
-    """Mark a field that the host fills with another module's handle."""
+    class Uses(Generic[T]):
+        """Mark a field that the host fills with another module's handle."""
 
 
 class UsesMark:

@@ -159,6 +159,44 @@ def _copy_other(node: Any, memo: dict[int, Any]) -> Any:
     return node
 
 
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two trees are equal; circles in them are followed once.
+
+    Args:
+        one: A tree.
+        other: Another one.
+    """
+    try:
+        return bool(one == other)
+    except RecursionError:  # a circle, or very deep: by hand, which is slower
+        return _same_graph(one, other)
+
+
+def _same_graph(one: Any, other: Any) -> bool:
+    met: set[tuple[int, int]] = set()
+    waiting = [(one, other)]
+    while waiting:
+        a, b = waiting.pop()
+        if a is b or (id(a), id(b)) in met:
+            continue
+        met.add((id(a), id(b)))
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, dict):
+            ordered = isinstance(a, collections.OrderedDict)
+            if (list(a) != list(b)) if ordered else (a.keys() != b.keys()):
+                return False
+            waiting.extend((a[key], b[key]) for key in a)
+            waiting.append((getattr(a, "factory", None), getattr(b, "factory", None)))
+        elif isinstance(a, list | tuple | collections.deque):
+            if len(a) != len(b) or getattr(a, "maxlen", None) != getattr(b, "maxlen", None):
+                return False
+            waiting.extend(zip(a, b, strict=True))
+        elif a != b:
+            return False
+    return True
+
+
 def digest(tree: Any) -> str:
     """Digest a tree by value; the order of dict keys and set items does not matter.
 
@@ -291,6 +329,7 @@ __all__ = [
     "Walk",
     "copy_tree",
     "digest",
+    "same",
     "show",
     "too_deep",
 ]

@@ -368,6 +368,8 @@ def _read_uses(hints: dict[str, Any], values: dict[str, Any], name: str) -> Iter
             mark = UsesMark(key)
         args = typing.get_args(hint) if origin is Uses else ()
         interface = args[0] if args and isinstance(args[0], type) else None
+        if interface is not None and issubclass(interface, Module):
+            interface = None  # for type checkers: which of its calls are made, the source says
         if mark.module == name:
             raise DefinitionError(
                 f"{key} uses the module itself",

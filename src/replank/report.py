@@ -95,6 +95,8 @@ class ModuleReport(ReportRecord, frozen=True, kw_only=True):
     tests_passed: int = 0
     """How many of the candidate's own tests passed before it was loaded."""
     tests_skipped: int = 0
+    type_checker: str | None = None
+    """What found no error in the candidate; None when no type checker was asked."""
     replay: ReplayReport | None = None
     """Recent queries, asked again of both versions."""
     signer: str | None = None

@@ -1,4 +1,4 @@
-"""The settings around reloads: `[probation]`, `[trust]`, `[schedule]` and `[watch]`."""
+"""The settings around reloads: `[probation]`, `[storage]`, `[trust]`, `[schedule]`, `[watch]`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ class ProbationConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds from one round of the module's own checks to the next."""
     look_every_s: Seconds = 0.25
     """Seconds from one look at the calls to the next."""
+
+
+class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept in the data directory and how long its locks may block: `[storage]`."""
+
+    busy_timeout_s: Seconds = 5.0
+    """Seconds to wait for another reader of the journal before giving up."""
+    snapshots_kept: Count = 3
+    """Durable snapshots kept for each module; older ones are removed."""
+    fork_timeout_s: Seconds = 600.0
+    """Seconds that a forked child may take to write a large state, an export or an import."""
+    reloads_kept: Count = 10_000
+    """Reloads kept in the journal's history; older ones are removed at start."""
 
 
 class TrustConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,19 +116,6 @@ def check_schedule(schedule: ScheduleConfig, location: Callable[[str], str | Non
     check_hours("schedule.", schedule.windows, schedule.quiet_hours, location)
 
 
-class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept in the data directory and how long its locks may block: `[storage]`."""
-
-    busy_timeout_s: Seconds = 5.0
-    """Seconds to wait for another reader of the journal before giving up."""
-    snapshots_kept: Count = 3
-    """Durable snapshots kept for each module; older ones are removed."""
-    fork_timeout_s: Seconds = 600.0
-    """Seconds that a forked child may take to write a large state, an export or an import."""
-    reloads_kept: Count = 10_000
-    """Reloads kept in the journal's history; older ones are removed at start."""
-
-
 def check_mode(
     module: str, mode: str, location: Callable[[str], str | None], *, threads: bool
 ) -> None:
@@ -130,10 +130,10 @@ def check_mode(
     Raises:
         ConfigError: Says where and why.
     """
-    if threads and mode == "windowed":
+    if threads and mode in ("windowed", "lazy"):
         raise ConfigError(
             f"{module} cannot be copied in a window while its calls run in threads",
-            found='mode = "windowed" and threads = true',
+            found=f'mode = "{mode}" and threads = true',
             expected="one of them",
             do='take mode out (or say "eager"), or let the calls run on the event loop',
             location=location(f"modules.{module}.mode"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _TABLE_LINE: Final = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]")
 _KEY_LINE: Final = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[\w-]+)*)\s*=""")
@@ -47,4 +47,18 @@ def location_of(file: Path, lines: Mapping[str, int], key: str) -> str:
     return str(file)
 
 
-__all__ = ["key_lines", "location_of"]
+def value_at(raw: Any, key: str) -> Any:
+    """Return what stands at a dotted key, or the innermost thing that holds it.
+
+    Args:
+        raw: What was read from TOML.
+        key: A dotted key.
+    """
+    for part in key.split("."):
+        if not isinstance(raw, dict) or part not in raw:
+            return raw
+        raw = raw[part]
+    return raw
+
+
+__all__ = ["key_lines", "location_of", "value_at"]

@@ -62,7 +62,7 @@ class Served:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         (folder / "replank.toml").write_text(
-            f'[modules]\nledger = "ledger.py"\n[reload]\nprobation_s = 300\n'
+            f'[modules]\nledger = "ledger.py"\n[reload]\nprobation_s = 300\nverify_timeout_s = 60\n'
             f"[http]\nport = {port}\ndashboard = true\n"
         )
         self.process = None

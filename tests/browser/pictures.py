@@ -67,6 +67,8 @@ def take(browser: Any, shop: Shop) -> None:
             page.get_by_text("Certificate").wait_for()
             page.wait_for_timeout(2_500)
             page.screenshot(path=IMAGES / f"dashboard-{width}-{theme}.png")
+            if (width, theme) == (1280, "light"):
+                page.locator(".two").screenshot(path=IMAGES / "dashboard-reload.png")
             context.close()
 
 

@@ -17,12 +17,12 @@ def call(served, method, **arguments):
 
 def test_it_shows_what_serves_and_follows_a_reload_of_another(page, served):
     row = page.get_by_role("article", name="ledger", exact=True)
-    row.get_by_text("1.0", exact=True).wait_for()
+    row.locator(".version").get_by_text("1.0", exact=True).wait_for()
     assert "token" not in page.url
     call(served, "deposit", owner="ada", cents=5)
     served.edit('version="1.0"', 'version="1.1"')
     assert served.reload("ledger")["outcome"] == "committed"
-    row.get_by_text("1.1", exact=True).wait_for()
+    row.locator(".version").get_by_text("1.1", exact=True).wait_for()
     body_of(page).get_by_role("heading", name="Committed").wait_for()
     of_the_reload(page, "ledger 1.0 → 1.1").wait_for()
     phases = page.locator(".phases tbody th").all_inner_texts()
@@ -61,6 +61,24 @@ def test_reload_and_rollback_by_button_ask_first_and_keep_the_state(page, served
     of_the_reload(page, "ledger 2.0 → 1.0").wait_for()
     assert served.serving == "1.0"
     assert call(served, "balance", owner="bob") == 12
+
+
+def test_it_shows_in_which_phase_a_reload_is_while_it_runs(page, served):
+    go = served.folder / "go"
+    served.edit(
+        "@check",
+        "@check(when='pause')\n    async def may_go(self) -> None:\n        import asyncio\n"
+        f"        while not __import__('os').path.exists({str(go)!r}):\n"
+        "            await asyncio.sleep(0.01)\n\n    @check",
+    )
+    page.get_by_role("button", name="Reload ledger").click()
+    page.get_by_role("dialog").get_by_role("button", name="Reload now").click()
+    page.get_by_role("heading", name="Reloading ledger").wait_for()
+    page.locator("#steps .now").get_by_text("Verify").wait_for()
+    assert page.locator("#steps .done").all_inner_texts()[-1] == "Restore"
+    go.touch()
+    page.get_by_role("heading", name="Serving").wait_for()
+    body_of(page).get_by_role("heading", name="Committed").wait_for()
 
 
 def test_a_bad_version_is_shown_as_text_with_what_to_do(page, served):

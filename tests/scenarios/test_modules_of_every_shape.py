@@ -196,3 +196,94 @@ async def test_a_task_of_any_kind_goes_on_from_where_it_stands_after_a_rollback(
             go.set()
             await asyncio.sleep(0)
         assert host._routes.slot("pumper").tasks.running == 1
+
+
+FRIENDS = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+from replank import Module, Table
+
+@dataclass
+class Turn:
+    text: str
+    {lang}
+
+@dataclass
+class Session:
+    user: str
+    turns: list[Turn] = field(default_factory=list)
+    friend: Session | None = None
+
+class Bot(Module, version="{version}"):
+    sessions: dict[str, Session] = {{}}
+    by_word: dict[str, list[Turn]] = {{}}
+
+    def say(self, user: str, text: str) -> None:
+        turn = Turn(text)
+        self.sessions.setdefault(user, Session(user)).turns.append(turn)
+        self.by_word.setdefault(text, []).append(turn)
+        for one in self.sessions.values():
+            one.friend = self.sessions[user]
+
+    def translate(self, word: str, lang: str) -> None:
+        for turn in self.by_word[word]:
+            turn.lang = lang
+
+    def look(self):
+        ada = self.sessions["ada"]
+        return (
+            ada.turns[0] is self.by_word["hi"][0],
+            ada.friend.friend is ada.friend,
+            type(ada).__module__ == type(ada.turns[0]).__module__ == __name__,
+            [getattr(turn, "lang", None) for turn in self.by_word["hi"]],
+        )
+"""
+
+
+async def test_objects_that_know_each_other_go_up_down_and_up_again_as_they_are(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "bot.py"
+    source.write_text(FRIENDS.format(version="1", lang=""))
+    async with Host({"bot": source}, data_dir=tmp_path / "data") as host:
+        for user in ("ada", "bob"):
+            await host["bot"].say(user, "hi")
+        assert await host["bot"].look() == (True, True, True, [None, None])
+        source.write_text(FRIENDS.format(version="2", lang="lang: str = 'en'"))
+        up = await host.reload("bot")
+        assert up.committed, up.error
+        assert await host["bot"].look() == (True, True, True, ["en", "en"])
+        await host["bot"].translate("hi", "fr")
+        back = await host.rollback("bot")
+        assert back.committed, back.error
+        assert await host["bot"].look() == (True, True, True, [None, None])
+        again = await host.reload("bot")
+        assert again.committed, again.error
+        assert await host["bot"].look() == (True, True, True, ["fr", "fr"])
+
+
+async def test_a_class_without_fields_that_is_renamed_is_rejected_with_what_can_be_done(
+    tmp_path: Path,
+) -> None:
+    text = """
+from replank import Module
+
+class Level:
+    pass
+
+class Game(Module):
+    level: Level | None = None
+
+    def start(self) -> None:
+        self.level = Level()
+"""
+    source = tmp_path / "game.py"
+    source.write_text(text)
+    async with Host({"game": source}, data_dir=tmp_path / "data") as host:
+        await host["game"].start()
+        source.write_text(text.replace("Level", "Stage"))
+        report = await host.reload("game")
+        assert report.error is not None
+        assert report.error.do is not None
+        assert "convert('level', up=..., down=...)" in report.error.do
+        assert "or keep the name" in report.error.do

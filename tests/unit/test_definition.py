@@ -169,6 +169,18 @@ def test_an_interface_of_a_use_is_kept_and_a_bare_use_is_named_by_its_field():
     assert uses["bare"].module == "bare"
 
 
+def test_a_use_that_names_the_used_modules_own_class_asks_for_none_of_its_calls():
+    one = read(
+        """
+        Ledger = type("Ledger", (Module,), {"__module__": "ledger", "deposit": lambda self: 1})
+        class A(Module):
+            book: Uses[Ledger] = uses("book")
+        """
+    )
+    (use,) = one.uses
+    assert (use.module, use.interface) == ("book", None)
+
+
 def test_a_use_needs_no_annotation():
     one = read("""class A(Module):\n    prices = uses("prices", ">=1")""")
     (use,) = one.uses

@@ -16,6 +16,7 @@ from replank.coordinator.plan import refuse_over_limits
 from replank.coordinator.prepare import Workshop, check_uses
 from replank.coordinator.slot import Routes, WayBack
 from replank.coordinator.transaction import Participant, Transaction
+from replank.coordinator.type_checks import check_types
 from replank.errors import ModuleError, ReplankError, SchemaError
 from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
@@ -59,6 +60,7 @@ class Candidates:
         if tx.reason != "rollback":
             await judge_calls(tx, self.routes)
         self.find_ways(tx)
+        await check_types(tx, self.routes, self.workshop)
         self._wire_for_rehearsal(tx)
 
     def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
@@ -285,12 +287,12 @@ def _mode(one: Participant, asked: str) -> Mode:
     """
     if not one.slot.config.threads:
         return Mode(asked)
-    if asked == Mode.WINDOWED:
+    if asked in (Mode.WINDOWED, Mode.LAZY):
         raise SchemaError(
             "the state cannot be copied in a window while calls write from threads",
             module=one.name,
             phase=Phase.PREPARE,
-            found='threads = true and mode = "windowed"',
+            found=f'threads = true and mode = "{asked}"',
             do='say mode = "auto" or "eager"; it is copied in the pause, when no thread runs',
         )
     return Mode.EAGER

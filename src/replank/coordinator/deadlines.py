@@ -22,9 +22,12 @@ def limit_of(tx: Transaction, phase: Phase, where: Where, config: Config) -> flo
     if phase is Phase.SNAPSHOT and where == "window":
         return config.reload.window_timeout_s
     limit_s = SPECS[phase].deadline_s(config.reload)
-    if phase is Phase.PREPARE and any(one.slot.config.tests for one in tx.each()):
-        return limit_s + config.reload.tests_timeout_s
-    return limit_s
+    if phase is not Phase.PREPARE:
+        return limit_s
+    if any(one.slot.config.tests for one in tx.each()):
+        limit_s += config.reload.tests_timeout_s
+    typed = sum(one.slot.config.checker(config.reload) is not None for one in tx.each())
+    return limit_s + typed * config.reload.type_check_timeout_s
 
 
 def drain_limit(tx: Transaction, config: Config) -> float:

@@ -47,6 +47,8 @@ class Workshop:
     config: ReloadConfig
     runtime: Callable[[Slot], Runtime]
     next_generation: Callable[[str], int]
+    cache: Path
+    """Folder for what the tools keep from one candidate to the next."""
     quarantine: Quarantine
     """Keeps the records that did not migrate."""
     parked: ParkedStore

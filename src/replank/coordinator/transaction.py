@@ -61,6 +61,8 @@ class Participant:
     """How recent queries were answered."""
     tests: TestCounts | None = None
     """How its own tests went; None when it has none."""
+    type_checker: str | None = None
+    """What found no error in it; None when no type checker was asked."""
     contract_changes: tuple[ContractChange, ...] = ()
     """What the candidate offers otherwise than what serves."""
     quarantined: str = ""
@@ -93,8 +95,10 @@ class Participant:
 
     def prepared(self) -> str:
         """Name the candidate and what it has passed, for the operator."""
-        passed = f" ({self.tests.passed} tests passed)" if self.tests else ""
-        return f"{self.name} {self.new.definition.label}{passed}"
+        passed = [f"{self.tests.passed} tests passed"] if self.tests else []
+        passed += [f"{self.type_checker} finds no error"] if self.type_checker else []
+        told = f" ({', '.join(passed)})" if passed else ""
+        return f"{self.name} {self.new.definition.label}{told}"
 
     def report(self) -> ModuleReport:
         """Return what happened to this module."""
@@ -122,6 +126,7 @@ class Participant:
             signer=self.signer,
             tests_passed=self.tests.passed if self.tests else 0,
             tests_skipped=self.tests.skipped if self.tests else 0,
+            type_checker=self.type_checker,
             schema_changes=self.schema_changes,
             contract_changes=tuple(map(str, self.contract_changes)),
             steps=tuple(self.migration.steps) if self.migration else (),

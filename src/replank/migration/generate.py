@@ -36,7 +36,11 @@ def _lines(unsafe: list[Difference]) -> Iterable[str]:
         elif found.kind is Change.KEYS_RETYPED:
             yield f"rekey({found.path!r}, up=..., down=...),  # how? {found.text}"
         elif found.kind is Change.RENAMED_TYPE:
-            yield f"# {found.text}: the fields below say what changed"
+            if any(other.path.startswith(f"{found.path}.") for other in unsafe):
+                yield f"# {found.text}: the fields below say what changed"
+            else:  # a class that names no fields
+                how = f"{found.text}; or keep the name"
+                yield f"convert({found.path!r}, up=..., down=...),  # how? {how}"
         elif found.kind is Change.MEMBERS_CHANGED:
             yield f"convert({found.path!r}, up=..., down=...),  # how? {found.text}"
         else:

@@ -26,6 +26,9 @@ MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "..."})()
 Parked = dict[Location, list[Any]]
 """What one operation of a path lost, by location."""
 
+Seen = dict[tuple[int, str], tuple[Any, "Operation", "Run", Location, int]]
+"""By node and kind of change: the node, what changed it, in which run, and where it is parked."""
+
 
 class Run:
     """One operation's run over one tree.
@@ -41,12 +44,12 @@ class Run:
         self,
         step: str,
         found: Parked | None = None,
-        seen: dict[tuple[int, str], tuple[Any, Operation]] | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.step = step
         self.found = found or {}
         self.parked: Parked = {}
-        self.seen = {} if seen is None else seen
+        self.seen: Seen = {} if seen is None else seen
 
     def park(self, location: Location, value: Any) -> None:
         """Keep what is lost here."""
@@ -57,16 +60,34 @@ class Run:
         values = self.found.get(location)
         return values.pop(0) if values else MISSING
 
-    def first_time(self, node: Any, operation: Operation) -> bool:
-        """Tell whether a node still has to be changed, and note that it was."""
-        key = (id(node), operation.signature)
+    def first_time(
+        self, node: Any, operation: Operation, location: Location, field: tuple[str, ...] = ()
+    ) -> bool:
+        """Tell whether a node still has to be changed, and note that it was.
+
+        What was lost when it was changed is parked for this location too: the way back may come
+        here first.
+
+        Args:
+            node: It may be reached by several paths.
+            operation: What is done to it.
+            location: Where it was met now.
+            field: Where the operation parks below the node, when not at the node itself.
+        """
+        key, where = (id(node), operation.signature), (*location, *field)
         before = self.seen.get(key)
         # The same path given twice means two changes in a row; another path, the same change.
         if before is not None and (
             before[1] is operation or before[1].segments != operation.segments
         ):
+            changed_by, at, place = before[2:]
+            lost = changed_by.parked.get(at, ())
+            if place < len(lost):
+                self.park(where, lost[place])
+            self.recall(where)  # it was put back already; what follows belongs to the next one
             return False
-        self.seen[key] = (node, operation)  # the node is kept: its id must stay its own
+        # The node is kept: its id must stay its own.
+        self.seen[key] = (node, operation, self, where, len(self.parked.get(where, ())))
         return True
 
     def call(self, function: Callable[..., Any], location: Location, *values: Any) -> Any:
@@ -133,7 +154,7 @@ class Operation:
                 continue
             if not isinstance(node, dict):
                 raise run.fail(location, "a record is needed here", found=show(node))
-            if run.first_time(node, self):
+            if run.first_time(node, self, location):
                 yield node, location
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from replank.errors import MigrationError
 from replank.hints import read_form, record_fields, record_flavour
 from replank.migration.operations import Operation, Rename, Run
-from replank.plain import TYPE_KEY, copy_tree
+from replank.plain import TYPE_KEY, copy_tree, same
 from replank.state.items import ITEM, Interpreted, Named
 
 _FIELD_DEPTH = 3
@@ -119,9 +119,9 @@ def _not_coming_back(way: Interpreted, node: Any, new: dict[Any, Any]) -> set[st
         back = way.down_node(new, node)
     except MigrationError:
         return set()
-    if back == node or not isinstance(back, dict):
+    if same(back, node) or not isinstance(back, dict):
         return set()
-    wrong = {name for name in node if name not in back or back[name] != node[name]}
+    wrong = {name for name in node if name not in back or not same(back[name], node[name])}
     for _, operation in way.forward:
         wrong = _followed(operation, wrong)
     return wrong & new.keys()

@@ -9,6 +9,7 @@ from replank.definition import Definition
 from replank.errors import MigrationError, UsageError
 from replank.hints import MAPPINGS, read_form
 from replank.migration.engine import Migration, find_path, steps_of
+from replank.plain import same
 from replank.state.bad_policy import BadRecord
 from replank.state.items import Interpreted, local_operations
 from replank.state.memo import new_memo
@@ -56,7 +57,7 @@ def readmitting(batch: Batch, definition: Definition, own: Namespace) -> Readmit
         key = trees.thawer.walk(key_hint)(one.key, new_memo())
         node = way.up_node(one.value)
         record = way.thaw(node)
-        if way.backward is not None and way.down_node(node, one.value) != one.value:
+        if way.backward is not None and not same(way.down_node(node, one.value), one.value):
             raise MigrationError(
                 "the record does not come back the same by going up and down",
                 do="correct the step's two directions, or declare the conversion lossy=True",

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from replank.errors import MigrationError, ReplankError, TooManyBadRecords
-from replank.plain import TYPE_KEY, show
+from replank.plain import TYPE_KEY, same, show
 from replank.state.bad_policy import BadRecords, BadTable
 from replank.state.items import Interpreted
 from replank.state.residue import PARKED
@@ -129,7 +129,7 @@ class WholeState:
             self._tables[field] = table
         made = {}
         for key, node in nodes.items():
-            if key in sound and sound[key] == node:
+            if key in sound and same(sound[key], node):
                 continue
             try:
                 _try(way, node)
@@ -149,14 +149,16 @@ class WholeState:
         if not part:
             return
         back = self._way.back(part)
-        if back is None or back == part:
+        if back is None or same(back, part):
             self._checked = tree
             return
-        field = next((name for name in part if back.get(name) != part[name]), next(iter(back)))
+        field = next(
+            (name for name in part if not same(back.get(name), part[name])), next(iter(back))
+        )
         was: Any = part.get(field)
         now: Any = back.get(field)
         if field in self._items and _has_items(was) and _has_items(now):
-            key = next((key for key in was if now.get(key) != was[key]), None)
+            key = next((key for key in was if not same(now.get(key), was[key])), None)
             raise _not_back(f"record {show(key)} of {field}", was.get(key), now.get(key))
         raise _not_back(f"the field {field}", was, now)
 
@@ -170,11 +172,11 @@ class WholeState:
         for name, node in tree.items():
             if name in self._items and _has_items(node) and _has_items(before[name]):
                 seen = before[name]
-                changed = {k: v for k, v in node.items() if k not in seen or seen[k] != v}
+                changed = {k: v for k, v in node.items() if k not in seen or not same(seen[k], v)}
                 part[name] = changed
             else:
                 part[name] = node
-        return part if part != before and any(part.values()) else {}
+        return part if not same(part, before) and any(part.values()) else {}
 
 
 def _has_items(node: Any) -> bool:
@@ -184,7 +186,7 @@ def _has_items(node: Any) -> bool:
 def _try(way: Interpreted, node: Any) -> None:
     new = way.up_node(node)
     way.thaw(new)
-    if way.backward is not None and way.down_node(new, node) != node:
+    if way.backward is not None and not same(way.down_node(new, node), node):
         raise _not_back("the record", node, way.down_node(new, node))
 
 

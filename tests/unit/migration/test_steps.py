@@ -22,6 +22,7 @@ from replank.migration.steps import (
     step,
     steps_from_functions,
 )
+from replank.plain import copy_tree
 from replank.schema import Schema
 
 STATE = {
@@ -221,6 +222,18 @@ def test_a_shared_record_is_changed_once_when_two_paths_reach_it():
     assert two.downgrade(new) == old
 
 
+@pytest.mark.parametrize("given", [{"default": ""}, {}], ids=["with default", "without"])
+def test_what_a_shared_record_lost_comes_back_whichever_path_reaches_it_first(given):
+    shared = {"lang": "fr"}
+    old = {"a": [shared, {"lang": "en"}], "b": {"k": shared, "l": {"lang": "de"}}}
+    two = migration(remove("a.*.lang", **given), remove("b.*.lang", **given))
+    new, lost = two.upgrade_and_park(old)
+    assert new == {"a": [{}, {}], "b": {"k": {}, "l": {}}}
+    back, _ = two.downgrade_and_park(new, lost)
+    assert back == old
+    assert back["a"][0] is back["b"]["k"]
+
+
 def test_the_same_path_converted_twice_is_converted_twice():
     two = migration(
         convert("x", lambda v: v + 1, lambda v: v - 1),
@@ -401,3 +414,21 @@ def test_functions_named_migrate_become_steps():
 
 def test_an_empty_residue_is_empty():
     assert Residue().empty
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (remove("a.*.cents"), remove("b.cents"), remove("c.*.cents")),
+        (convert("a.*.cents", lambda v: 0, lambda v: 5), convert("b.cents", lambda v: 0, int)),
+        (merge("a.*", ("cents", "name"), "cents", lambda c, n: c, lambda v: (v, "lost")),),
+    ],
+)
+def test_what_a_shared_record_loses_comes_back_whichever_path_leads_to_it(parts):
+    shared = {"cents": 1, "name": "x"}
+    old = {"a": [shared, shared], "b": shared, "c": {"k": shared, "l": {"cents": 2, "name": "y"}}}
+    way = migration(*parts)
+    new, lost = way.upgrade_and_park(copy_tree(old))
+    back, _ = way.downgrade_and_park(new, lost)
+    assert back == old
+    assert back["a"][0] is back["a"][1] is back["b"] is back["c"]["k"]

@@ -12,6 +12,7 @@ const LATENCY_HEIGHT = 128;
 const GAP = 22;
 const RATE_HEIGHT = 44;
 const BOTTOM = 20;
+const LABEL_WIDTH = 66;
 const SPARK_MIN = 8; // fewer look like a speck
 const LOWEST_S = 0.00001;
 
@@ -112,7 +113,7 @@ function markers(reloads, x, from, to, named) {
 
 function axis(from, to, x, height) {
   const nodes = [];
-  const step = to - from > 60 ? 30 : 5;
+  const step = [5, 10, 15, 30, 60].find((one) => x(one) - x(0) >= LABEL_WIDTH) || 120;
   for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
     if (x(at) < LEFT + 20) continue;
     nodes.push(svg("text", { class: "label end", x: x(at), y: height - 4 }, clock(at)));

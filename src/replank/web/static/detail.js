@@ -115,7 +115,7 @@ export function changesOf(one) {
 }
 
 function costOf(cost) {
-  const parts = [`${duration(cost.pause_s)} of pause`, cost.window_s && `${duration(cost.window_s)} in the window`, cost.memory_bytes && `${count(cost.memory_bytes / 1048576)} MiB`];
+  const parts = [`${duration(cost.pause_s)} of pause`, cost.window_s && `${duration(cost.window_s)} in the window`, cost.memory_bytes >= 1048576 && `${count(cost.memory_bytes / 1048576)} MiB`];
   return parts.filter(Boolean).join(", ");
 }
 

@@ -42,7 +42,7 @@ function makeCard(report, actions) {
       h("div", { class: "buttons" }, button("Keep…", "keep", "main"), card.pause, button("Go back…", "goBack"))),
     h("div", { class: "lane" }, card.bar),
     h("table", { class: "calls" },
-      h("thead", {}, h("tr", {}, ["Call", "median before", "now", "failed before", "now", ""].map((text) => h("th", { scope: "col" }, text)))),
+      h("thead", {}, h("tr", {}, ["Call", "median before", "median now", "failed before", "failed now", ""].map((text) => h("th", { scope: "col" }, text)))),
       card.calls));
   return card;
 }
