@@ -30,7 +30,7 @@ class Case:
 
 
 _CALLS = ("--rounds", "3", "--calls", "2000")
-_PAUSES = ("--records", "10000", "50000", "--rates", "5000", "--seconds", "0.3")
+_PAUSES = ("--records", "20000", "--rates", "5000", "--seconds", "0.3")
 _AT_ONCE = ("--modules", "1", "8", "--rounds", "2")
 _TABLES = ("--quick", "--repeats", "1", "--records", "50000", "--only", "window")
 _DISK = ("--records", "20000", "--repeats", "1", "--seconds", "0.3", "--cases", "snapshot", "start")

@@ -363,6 +363,7 @@ class Host(
         for watcher in self._watchers:
             await watcher.stop()
         await self._desk.stop()
+        self._end_canaries()
         await self._scheduler.stop()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()

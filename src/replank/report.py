@@ -179,9 +179,11 @@ class ProbationReport(ReportRecord, frozen=True, kw_only=True):
     """The reload that committed it."""
     modules: tuple[str, ...]
     state: str
-    """ "watching", "paused", "passed", "promoted" (by hand), "tripped", "returned" (by hand) or
-    "ended" (by the next reload or a stop)."""
+    """ "canary" (before the commit), "watching", "paused", "passed", "promoted" (by hand),
+    "tripped", "returned" (by hand) or "ended" (by the next reload or a stop)."""
     left_s: float = 0.0
+    share: float = 0.0
+    """Share of the calls that a canary gets, from 0 to 1; 0 after the commit."""
     tripped: str | None = None
     """What made it go back, with numbers."""
     checks_passed: int = 0

@@ -31,6 +31,11 @@ class ProbationConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds from one round of the module's own checks to the next."""
     look_every_s: Seconds = 0.25
     """Seconds from one look at the calls to the next."""
+    canary: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
+    """Shares of the calls of a module without state that go to its candidate before the swap, one
+    step after the other, such as [0.05, 0.5]; no canary when left out."""
+    canary_step_s: Seconds = 10.0
+    """Seconds that each of these steps lasts."""
 
 
 class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

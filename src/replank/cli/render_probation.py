@@ -10,7 +10,12 @@ from rich.text import Text
 from replank.cli.render import ms
 from replank.report import CallReport, ProbationReport
 
-_STYLE = {"tripped": "bold red", "watching": "bold cyan", "paused": "bold yellow"}
+_STYLE = {
+    "tripped": "bold red",
+    "watching": "bold cyan",
+    "paused": "bold yellow",
+    "canary": "bold cyan",
+}
 
 
 def render_probation(report: ProbationReport) -> RenderableType:
@@ -20,7 +25,9 @@ def render_probation(report: ProbationReport) -> RenderableType:
         report: Its report.
     """
     names = ", ".join(report.modules)
-    text = Text(f"{names}: probation {report.state}", style=_STYLE.get(report.state, "bold green"))
+    said = f"canary at {report.share:.1%} of the calls" if report.share else "probation"
+    said += "" if report.state == "canary" else f" {report.state}"
+    text = Text(f"{names}: {said}", style=_STYLE.get(report.state, "bold green"))
     facts = [f"reload {report.id}", f"{report.checks_passed} checks passed"]
     if report.left_s:
         facts.insert(1, f"{report.left_s:.1f} s left")

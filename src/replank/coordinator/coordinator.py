@@ -13,6 +13,7 @@ import msgspec
 
 from replank.config import Config
 from replank.coordinator import invariants
+from replank.coordinator.canary import try_on_share
 from replank.coordinator.candidates import Candidates
 from replank.coordinator.deadlines import drain_limit, limit_of
 from replank.coordinator.endings import drop, guarded, is_committed, joined, settled
@@ -63,6 +64,8 @@ class ReloadCoordinator:
         self.candidates = Candidates(routes, workshop)
         self._releasing: set[asyncio.Task[None]] = set()
         self.retirement = Retirement(bus, self.candidates.stop, config.reload)
+        self.stopping = False
+        """Whether what takes its time is left out, for the host stops."""
         self.on_trip: OnTrip | None = None
         """Has a transaction go back; without it nothing is watched after a commit."""
 
@@ -80,6 +83,8 @@ class ReloadCoordinator:
             try:
                 await self._end_probations(tx)
                 await self._window(tx)
+                if not self.stopping:
+                    await try_on_share(tx, self.config, self.bus)
                 await self.journal.begin(
                     tx.id, self.candidates.intents(tx), tx.reason, tx.started_at
                 )

@@ -49,6 +49,28 @@ class Watching(Protocol):
         """Stop watching."""
 
 
+class Trying(Protocol):
+    """Who tries a candidate on a share of the calls, and can be told how to go on."""
+
+    id: str
+    modules: tuple[str, ...]
+
+    def report(self) -> ProbationReport:
+        """Return how it goes."""
+
+    def promote(self) -> None:
+        """Leave the steps to come out."""
+
+    def abort(self, why: str) -> None:
+        """Have the candidate rejected."""
+
+    def hold(self) -> None:
+        """Neither judge nor let time pass."""
+
+    def go_on(self) -> None:
+        """Judge again, and let time pass."""
+
+
 class WayBack(Protocol):
     """What the last commit left to do, and the way back while it lasts: its probation."""
 
@@ -86,6 +108,8 @@ class Slot:
     persistence: Persistence[Frozen]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
+    canary: Trying | None = None
+    """The candidate that gets a share of the calls, while it does."""
     recent: Recent | None = None
     """The last queries; None when none are kept."""
     parked: dict[str, Parked] = field(default_factory=dict)

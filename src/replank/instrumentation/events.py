@@ -116,6 +116,15 @@ class ReloadEnded(Event, frozen=True, kw_only=True):
     report: ReloadReport
 
 
+class CanaryMoved(Event, frozen=True, kw_only=True):
+    """A candidate gets another share of its module's calls, before it is committed."""
+
+    id: str
+    modules: tuple[str, ...]
+    share: float = 0.0
+    """From 0 to 1."""
+
+
 class ProbationStarted(Event, frozen=True, kw_only=True):
     """A version that was committed is watched from now on."""
 

@@ -93,6 +93,11 @@ def _line_of_old(event: events.GenerationRetired | events.GenerationLeaked) -> s
 
 def _line_of_trigger(event: events.Event) -> str:
     match event:
+        case events.CanaryMoved():
+            share = f"{event.share:.1%}"
+            return (
+                f"reload {event.id} of {', '.join(event.modules)}: canary at {share} of the calls"
+            )
         case events.ReloadDeferred():
             return f"request {event.id} for {', '.join(event.modules)} waits: {event.why}"
         case events.SourcesNoticed():

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from replank.coordinator.slot import Routes, Watching, WayBack
+from replank.coordinator.coordinator import ReloadCoordinator
+from replank.coordinator.slot import Routes, Trying, Watching, WayBack
 from replank.coordinator.transaction import Transaction
 from replank.errors import HostStopped, UsageError
-from replank.instrumentation.events import PhaseEvent
+from replank.instrumentation.events import Bus, Event, PhaseEvent, ReloadEnded
 from replank.journal.journal import Journal
 from replank.report import ProbationReport
 from replank.scheduling.desk import ScheduleDesk
@@ -29,6 +30,8 @@ class KeepsProbations:
     _routes: Routes
     _desk: ScheduleDesk
     _journal: Journal
+    _coordinator: ReloadCoordinator
+    bus: Bus
 
     def probation(self, name: str) -> ProbationReport:
         """Say how the version of a module that is on probation does; also how it went.
@@ -40,6 +43,8 @@ class KeepsProbations:
             UnknownModule: There is no such module.
             UsageError: Nothing of it was put on probation.
         """
+        if (canary := self._routes.slot(name).canary) is not None:
+            return canary.report()
         return _watch_of(self._routes, name).report()
 
     def on_probation(self) -> tuple[ProbationReport, ...]:
@@ -52,12 +57,17 @@ class KeepsProbations:
     async def promote(self, name: str) -> ProbationReport:
         """End a probation now: the new version stays, what was kept of the old one is freed.
 
+        Of a candidate that is tried on a share of the calls, the steps to come are left out.
+
         Args:
             name: A module of the transaction; it is promoted as a whole.
 
         Raises:
             UsageError: The module is not on probation.
         """
+        if (canary := self._routes.slot(name).canary) is not None:
+            canary.promote()
+            return canary.report()
         watch, probation = _active(self._routes, name)
         await watch.end("promoted")
         await probation.end()
@@ -66,6 +76,8 @@ class KeepsProbations:
     def abort(self, name: str, *, on_phase: OnPhase | None = None) -> Ticket:
         """Go back now, the whole transaction, keeping what was written since.
 
+        A candidate that is tried on a share of the calls is rejected; the answer is its report.
+
         Args:
             name: A module of the transaction.
             on_phase: Is told as phases begin and end.
@@ -73,6 +85,10 @@ class KeepsProbations:
         Raises:
             UsageError: The module is not on probation.
         """
+        if (canary := self._routes.slot(name).canary) is not None:
+            ticket = self._answer_of(canary)
+            canary.abort("aborted by hand")
+            return ticket
         _, probation = _active(self._routes, name)
         request = Request(back_of(probation), "rollback", on_phase, cause="aborted by hand")
         return self._desk.agenda.submit(request, PUT_BACK)
@@ -86,6 +102,9 @@ class KeepsProbations:
         Raises:
             UsageError: The module is not on probation.
         """
+        if (canary := self._routes.slot(name).canary) is not None:
+            canary.hold()
+            return canary.report()
         watch, _ = _active(self._routes, name)
         watch.hold()
         return watch.report()
@@ -99,6 +118,9 @@ class KeepsProbations:
         Raises:
             UsageError: The module is not on probation.
         """
+        if (canary := self._routes.slot(name).canary) is not None:
+            canary.go_on()
+            return canary.report()
         watch, _ = _active(self._routes, name)
         watch.go_on()
         return watch.report()
@@ -129,6 +151,25 @@ class KeepsProbations:
             )
         targets = {name: Target(digest=previous.digest)}
         return self._desk.agenda.submit(Request(targets, "rollback", on_phase), PUT_BACK)
+
+    def _answer_of(self, canary: Trying) -> Ticket:
+        """Return a ticket for the report of a reload that runs."""
+        ticket = Ticket(frozenset(canary.modules))
+
+        def told(event: Event) -> None:
+            if isinstance(event, ReloadEnded) and event.id == canary.id:
+                unsubscribe()
+                ticket.answer(event.report)
+
+        unsubscribe = self.bus.subscribe(told)
+        return ticket
+
+    def _end_canaries(self) -> None:
+        """Let no candidate be tried any longer: the host stops and waits for running reloads."""
+        self._coordinator.stopping = True
+        for slot in self._routes.slots.values():
+            if slot.canary is not None:
+                slot.canary.abort("the host stops")
 
     def _way_back(self, targets: Mapping[str, Target]) -> WayBack | None:
         """Return the probation whose old generations can serve again, looked up when it begins."""
