@@ -44,7 +44,7 @@ def parts(seed: int, runs: int, schedules: int) -> tuple[Part, ...]:
         Part("kills", ("faults", "--json", "--crash", *seeded), 0.20),
         Part("disk errors", ("faults", "--json", *seeded, "--io"), 0.10),
         Part("simulation", ("simulation", "--runs", str(runs), *seeded), 0.30),
-        Part("schedules", ("simulate", str(schedules), str(seed)), 0.10),
+        Part("schedules", ("simulate", str(schedules), str(seed), "--mode", "both"), 0.10),
     )
 
 

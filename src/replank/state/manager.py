@@ -20,6 +20,7 @@ from replank.state.routes import TableRoute, table_routes
 from replank.state.slices import Slices
 from replank.state.tree import Trees
 from replank.state.windowed import Grace, WindowedTransfer
+from replank.threads import undisturbed
 
 
 def make_transfer(
@@ -57,7 +58,8 @@ def make_transfer(
     routes = table_routes(old, new, migration)
     transfer: EagerTransfer | WindowedTransfer
     mode = _mode(module, old, routes, limits)
-    seen = forecast(old, () if mode is Mode.EAGER else routes, items, lazy=mode is Mode.LAZY)
+    measured = () if mode is Mode.EAGER else routes
+    seen = undisturbed(lambda: forecast(old, measured, items, lazy=mode is Mode.LAZY))
     if mode is Mode.WINDOWED is not limits.mode and _above(seen, limits.memory_max_bytes):
         mode, seen = Mode.LAZY, forecast(old, routes, items, lazy=True)
     if mode is not Mode.EAGER:

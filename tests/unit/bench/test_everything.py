@@ -77,7 +77,7 @@ def test_simulated_lives_tell_how_many_histories_they_checked(monkeypatch, capsy
 
 
 def test_a_schedule_that_differs_is_told_with_its_command(monkeypatch, capsys) -> None:
-    def run(seed: int) -> None:
+    def run(seed: int, _kind: object) -> None:
         assert seed != 12, "planted"
 
     monkeypatch.setattr(simulate, "run", run)
@@ -85,7 +85,7 @@ def test_a_schedule_that_differs_is_told_with_its_command(monkeypatch, capsys) -
     assert simulate.main() == 1
     row = json.loads(capsys.readouterr().out)
     assert row["schedules"] == 3
-    assert row["replay"] == ["python -m bench.simulate 1 12"]
+    assert row["replay"] == ["python -m bench.simulate 1 12 --mode windowed"]
 
 
 def test_a_part_that_prints_no_line_is_a_failure_that_can_be_replayed(monkeypatch) -> None:
