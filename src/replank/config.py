@@ -30,7 +30,7 @@ from replank.settings import (
     check_mode,
     check_schedule,
 )
-from replank.toml_lines import key_lines, location_of
+from replank.toml_lines import key_lines, location_of, value_at, widen_short_modules
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
@@ -230,7 +230,7 @@ def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> 
             f"{file.name} is not valid TOML", found=str(error), location=where
         ) from None
     lines = key_lines(text)
-    _widen_short_modules(raw)
+    widen_short_modules(raw)
     _refuse_unknown_keys(raw, file, lines)
     try:
         config = msgspec.convert(raw, Config)
@@ -262,15 +262,6 @@ def check_modules(config: Config, location: Callable[[str], str | None]) -> None
 
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _widen_short_modules(raw: dict[str, Any]) -> None:
-    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`."""
-    modules = raw.get("modules")
-    if isinstance(modules, dict):
-        for name, value in modules.items():
-            if isinstance(value, str):
-                modules[name] = {"source": value}
 
 
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -347,19 +338,11 @@ def _wrong_value(
     missing = re.search(r"missing required field `(\w+)`", text)
     return ConfigError(
         f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
-        found=None if missing else repr(_value_at(raw, key)),
+        found=None if missing else repr(value_at(raw, key)),
         expected=None if missing else text[:1].lower() + text[1:],
         do=f'add {missing[1]} = "..."' if missing else "correct the value",
         location=location_of(file, lines, key),
     )
-
-
-def _value_at(raw: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(raw, dict) or part not in raw:
-            return raw
-        raw = raw[part]
-    return raw
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:

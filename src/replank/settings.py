@@ -121,19 +121,6 @@ def check_schedule(schedule: ScheduleConfig, location: Callable[[str], str | Non
     check_hours("schedule.", schedule.windows, schedule.quiet_hours, location)
 
 
-class StorageConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept in the data directory and how long its locks may block: `[storage]`."""
-
-    busy_timeout_s: Seconds = 5.0
-    """Seconds to wait for another reader of the journal before giving up."""
-    snapshots_kept: Count = 3
-    """Durable snapshots kept for each module; older ones are removed."""
-    fork_timeout_s: Seconds = 600.0
-    """Seconds that a forked child may take to write a large state, an export or an import."""
-    reloads_kept: Count = 10_000
-    """Reloads kept in the journal's history; older ones are removed at start."""
-
-
 def check_mode(
     module: str, mode: str, location: Callable[[str], str | None], *, threads: bool
 ) -> None:

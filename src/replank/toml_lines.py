@@ -1,11 +1,11 @@
-"""Where in a TOML file a key stands, for errors."""
+"""What a TOML file says and where, for errors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _TABLE_LINE: Final = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]")
 _KEY_LINE: Final = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[\w-]+)*)\s*=""")
@@ -47,4 +47,31 @@ def location_of(file: Path, lines: Mapping[str, int], key: str) -> str:
     return str(file)
 
 
-__all__ = ["key_lines", "location_of"]
+def widen_short_modules(raw: dict[str, Any]) -> None:
+    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`.
+
+    Args:
+        raw: A whole file, as tomllib reads it; changed in place.
+    """
+    modules = raw.get("modules")
+    if isinstance(modules, dict):
+        for name, value in modules.items():
+            if isinstance(value, str):
+                modules[name] = {"source": value}
+
+
+def value_at(raw: Any, key: str) -> Any:
+    """Return what stands at a dotted key; the last that was found where there is nothing.
+
+    Args:
+        raw: A whole file, as tomllib reads it.
+        key: Such as "reload.probe".
+    """
+    for part in key.split("."):
+        if not isinstance(raw, dict) or part not in raw:
+            return raw
+        raw = raw[part]
+    return raw
+
+
+__all__ = ["key_lines", "location_of", "value_at", "widen_short_modules"]
