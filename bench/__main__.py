@@ -26,17 +26,24 @@ from bench.runner import Result, run
 ON_EACH_PYTHON = ("call_cost", "instructions")
 
 
+class NoCase(Exception):
+    """A name that no case has."""
+
+
 def chosen(names: list[str], *, quick: bool) -> list[Case]:
     """Return the cases to run: those named, else all that the mode has.
 
     Args:
         names: As typed.
         quick: Only those with a quick form.
+
+    Raises:
+        NoCase: There is none of that name.
     """
     known = {case.name: case for case in CASES}
     unknown = [name for name in names if name not in known]
     if unknown:
-        sys.exit(f"no case {', '.join(unknown)}; there are {', '.join(known)}")
+        raise NoCase(f"no case {', '.join(unknown)}; there are {', '.join(known)}")
     if names:
         return [known[name] for name in names]
     return [case for case in CASES if not quick or case.quick is not None]
@@ -116,10 +123,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.plot and find_spec("matplotlib") is None:
         # before a quarter of an hour, not after it
         sys.exit("--plot needs matplotlib: pip install 'replank[bench]'")
+    try:
+        cases = chosen(options.cases, quick=options.quick)
+    except NoCase as error:
+        print(error, file=sys.stderr)
+        return 2
     print(json.dumps(machine()), flush=True)
     began = perf_counter()
     results = measure(
-        chosen(options.cases, quick=options.quick),
+        cases,
         quick=options.quick,
         # named cases are waited for; each has a limit of its own
         limit_s=float("inf") if options.cases else QUICK_LIMIT_S if options.quick else FULL_LIMIT_S,

@@ -33,8 +33,11 @@ def sweep(options: argparse.Namespace) -> int:
     sizes: Counter[tuple[str, str]] = Counter()
     failures: dict[str, list[str]] = {}
     with ThreadPoolExecutor(LANES) as lanes:
-        for found in lanes.map(_lane, [kills[lane::LANES] for lane in range(LANES)]):
-            failures.update(found)
+        mine = [(kills[lane::LANES], options) for lane in range(LANES)]
+        results = list(lanes.map(_lane, *zip(*mine, strict=True)))
+    kills = [kill for done, _ in results for kill in done]
+    for _, found in results:
+        failures.update(found)
     for at, when in kills:
         sizes[operations[at - 1].split()[1], when] += 1
     for name, found in sorted(failures.items()):
@@ -44,6 +47,7 @@ def sweep(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - began
     if options.json:
         facts = {"operations": len(operations), "kills": len(kills), "failures": failures}
+        facts["replay"] = [f"python -m bench.faults --kill {name}" for name in failures]
         print(json.dumps({**facts, "seconds": round(seconds, 1)}))
     else:
         for (kind, when), count in sorted(sizes.items()):
@@ -53,13 +57,20 @@ def sweep(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _lane(kills: list[tuple[int, str]]) -> dict[str, list[str]]:
+def _lane(
+    kills: list[tuple[int, str]], options: argparse.Namespace
+) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
+    """Do some of the kills; returns those that were done, and what went wrong in which."""
+    from bench.faults import in_time
+
+    done: list[tuple[int, str]] = []
     failures: dict[str, list[str]] = {}
     with Nursery() as nursery:
-        for at, when in kills:
+        for at, when in in_time(kills, options):
+            done.append((at, when))
             folder = Path(tempfile.mkdtemp(prefix="replank-crash-"))
             found = nursery.crash(folder, at, when)
             if found:
                 failures[f"{at}:{when}"] = found
             shutil.rmtree(folder, ignore_errors=True)
-    return failures
+    return done, failures

@@ -1,9 +1,12 @@
 """The fault matrix and the sweeps, whole.
 
-`python -m bench.faults [--seed N] [--crash | --io | --calls] [--json]`. Without a choice it runs
-the matrix: phase x part x fault x number of modules. `--crash` kills a host at every single thing
-that it puts on the disk; `--io` has each of them fail instead; `--calls` raises an error of ours at
-every single call inside a phase. `--cell`, `--kill` and `--io NAME` replay one.
+`python -m bench.faults [--seed N] [--everything | --crash | --io | --calls] [--json]`. Without a
+choice it runs the matrix: phase x part x fault x number of modules. `--crash` kills a host at every
+single thing that it puts on the disk; `--io` has each of them fail instead; `--calls` raises an
+error of ours at every single call inside a phase. `--everything` runs the matrix, the kills, the
+failing disk and seeded simulations with one seed. `--cell`, `--kill` and `--io NAME` replay one.
+
+With `--seconds` it does as much as fits, in an order that the seed chooses.
 """
 
 from __future__ import annotations
@@ -11,19 +14,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
+import shlex
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.faults import io_errors
 from tests.faults.cells import Cell, cells, every_call, run
 
 LIMIT_S = 30.0
+
+T = TypeVar("T")
 
 
 def main() -> int:
@@ -36,9 +43,18 @@ def main() -> int:
     )
     parser.add_argument("--cell", help="one cell of the matrix, as printed")
     parser.add_argument("--kill", help="one crash, as printed")
+    parser.add_argument("--everything", action="store_true", help="and seeded simulations too")
+    parser.add_argument("--runs", type=int, default=20_000, help="simulated, of everything")
+    parser.add_argument("--schedules", type=int, default=20_000, help="of a table, of everything")
+    parser.add_argument("--seconds", type=float, help="at most; everything: 300")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     print(f"seed {options.seed}", file=sys.stderr)
+    if options.everything:
+        from bench.everything import everything
+
+        options.seconds = options.seconds or 300.0
+        return everything(options)
     if options.crash or options.kill:
         from bench.crashes import sweep  # it starts processes of its own
 
@@ -61,7 +77,9 @@ def io_sweep(options: argparse.Namespace) -> int:
         at, error, times, when = options.io.split(":")
         todo = [(int(at), error, times == "lasting", when)]
     failures: dict[str, list[str]] = {}
+    todo, done = in_time(todo, options), 0
     for at, error, lasting, when in todo:
+        done += 1
         name = f"{at}:{error}:{'lasting' if lasting else 'once'}:{when}"
         folder = Path(tempfile.mkdtemp(prefix="replank-io-"))
         found = trial(io_errors.run(folder, at, error, lasting=lasting, when=when))
@@ -71,11 +89,12 @@ def io_sweep(options: argparse.Namespace) -> int:
             print(f"FAILED {name} {operations[at - 1]}", *found, sep="\n    ", file=sys.stderr)
             print(f"    replay: python -m bench.faults --io {name}", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began
-    facts = {"operations": len(operations), "trials": len(todo), "failures": failures}
+    facts = {"operations": len(operations), "trials": done, "failures": failures}
+    replay = [f"python -m bench.faults --io {name}" for name in failures]
     if options.json:
-        print(json.dumps({**facts, "seconds": round(seconds, 1)}))
+        print(json.dumps({**facts, "replay": replay, "seconds": round(seconds, 1)}))
     else:
-        print(f"{len(todo)} trials at {len(operations)} operations, ", end="")
+        print(f"{done} trials at {len(operations)} operations, ", end="")
         print(f"{len(failures)} failed, {seconds:.0f} s")
     return 1 if failures else 0
 
@@ -91,7 +110,7 @@ def matrix(options: argparse.Namespace) -> int:
     sizes: Counter[tuple[str, str, int]] = Counter()
     bad: Counter[tuple[str, str, int]] = Counter()
     failures: dict[str, list[str]] = {}
-    for cell in todo:
+    for cell in in_time(todo, options):
         key = (f"{cell.phase} in the {cell.where}", cell.fault.partition(":")[0], cell.modules)
         sizes[key] += 1
         found = one(cell, options.seed)
@@ -101,12 +120,35 @@ def matrix(options: argparse.Namespace) -> int:
             tell(cell, found, options.seed)
     seconds = time.perf_counter() - began
     if options.json:
-        facts = {"seed": options.seed, "trials": len(todo), "failures": failures}
+        replay = [replay_of(cell, options.seed) for cell in failures]
+        trials = {"trials": sizes.total(), "of": len(todo)}
+        facts = {"seed": options.seed, **trials, "failures": failures, "replay": replay}
         print(json.dumps({**facts, "seconds": round(seconds, 1)}))
     else:
         print(table(sizes, bad))
-        print(f"{len(todo)} trials, {len(failures)} failed, {seconds:.0f} s, seed {options.seed}")
+        print(
+            f"{sizes.total()} trials, {len(failures)} failed, {seconds:.0f} s, seed {options.seed}"
+        )
     return 1 if failures else 0
+
+
+def in_time(todo: Iterable[T], options: argparse.Namespace) -> Iterator[T]:
+    """Yield what there is to do, while there is time; shuffled by the seed when that is limited.
+
+    Args:
+        todo: All of it.
+        options: With `seconds` and `seed`.
+    """
+    if options.seconds is None:
+        yield from todo
+        return
+    ends = time.perf_counter() + options.seconds
+    order = list(todo)
+    random.Random(options.seed).shuffle(order)
+    for one in order:
+        if time.perf_counter() > ends:
+            return
+        yield one
 
 
 def one(cell: Cell, seed: int) -> list[str]:
@@ -128,8 +170,11 @@ def trial(work: Coroutine[Any, Any, list[str]]) -> list[str]:
 
 def tell(cell: Cell, found: list[str], seed: int) -> None:
     print(f"FAILED {cell}", *(f"    {line}" for line in found), sep="\n", file=sys.stderr)
-    command = f"python -m bench.faults --seed {seed} --cell {cell}"
-    print(f"    replay: {command}", file=sys.stderr, flush=True)
+    print(f"    replay: {replay_of(cell, seed)}", file=sys.stderr, flush=True)
+
+
+def replay_of(cell: object, seed: int) -> str:
+    return f"python -m bench.faults --seed {seed} --cell {shlex.quote(str(cell))}"
 
 
 def table(sizes: Counter[tuple[str, str, int]], bad: Counter[tuple[str, str, int]]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 COLLECT_EVERY = 25
 CHUNK = 250
+COUNTED = ("steps", "lives", "histories", "crashes", "calls", "messages")
 
 
 def run_chunk(seeds: range) -> dict[str, Any]:
@@ -39,11 +41,11 @@ def run_chunk(seeds: range) -> dict[str, Any]:
                 failures.append((seed, traceback.format_exc(limit=-3)))
             else:
                 totals.update(result.outcomes)
-                for name in ("steps", "lives", "crashes", "calls", "messages"):
+                for name in COUNTED:
                     totals[name] += getattr(result, name)
             if seed % COLLECT_EVERY == 0:
                 gc.collect()
-    return {"totals": totals, "failures": failures}
+    return {"totals": totals, "failures": failures, "runs": len(seeds)}
 
 
 def main() -> int:
@@ -51,11 +53,14 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="at most")
     options = parser.parse_args()
     began, last = time.perf_counter(), options.seed + options.runs
-    chunks = [range(one, min(one + CHUNK, last)) for one in range(options.seed, last, CHUNK)]
+    size = CHUNK if math.isinf(options.seconds) else COLLECT_EVERY
+    chunks = [range(one, min(one + size, last)) for one in range(options.seed, last, size)]
     totals: Counter[str] = Counter()
     failures: list[tuple[int, str]] = []
+    ends, runs = began + options.seconds, 0
     if options.jobs == 1 or len(chunks) == 1:
         results = map(run_chunk, chunks)
     else:
@@ -64,15 +69,23 @@ def main() -> int:
     for result in results:
         totals.update(result["totals"])
         failures += result["failures"]
+        runs += result["runs"]
+        if time.perf_counter() > ends:
+            break
     for seed, text in sorted(failures)[:5]:
         print(f"seed {seed}:\n{text}")
     print(
         json.dumps(
             {
-                "runs": options.runs,
+                "runs": runs,
+                "runs_asked": options.runs,
                 "first_seed": options.seed,
                 "broken": len(failures),
                 "broken_seeds": sorted(seed for seed, _ in failures)[:20],
+                "replay": [
+                    f"python -m bench.simulation --runs 1 --seed {seed}"
+                    for seed, _ in sorted(failures)[:20]
+                ],
                 "seconds": round(time.perf_counter() - began, 1),
                 "jobs": options.jobs,
                 **dict(sorted(totals.items())),

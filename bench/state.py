@@ -4,7 +4,8 @@ Cases of issue B, at the level of tables and transfers (no host, no gate, no jou
 1. `window`: 10 k, 100 k, 1 M records, a schema change (rename, split, convert, add) under an
    open-loop client of 10,000 requests a second that reads and writes.
 2. `pause_copy`, `deepcopy`, `pickle`: the same change with everything copied while calls wait.
-3. `rollback`: 100,000 writes after the commit, then back, then up again.
+3. `lazy`: as `window`, keeping no copy: each record is migrated when it is first used.
+4. `rollback`: 100,000 writes after the commit, then back, then up again.
 
 One JSON line a case; medians over the repeats. The client is a task in the same event loop: request
 i is due at i / rate and its latency counts from then, so a stall is felt by all that came due.
@@ -30,11 +31,13 @@ import time
 
 from replank.record import Record
 from replank.state.collector import CollectorGuard, resident_bytes
+from replank.state.lazy import LazyTransfer
 from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer
 from replank.table import Table
 
 clock = time.perf_counter
+PROBATION_S = 1.0
 
 
 class Old(Record):
@@ -145,7 +148,7 @@ class Client:
         return wrong + sum(1 for key in got if key not in self.counts)
 
 
-async def window(count, rate):
+async def window(count, rate, kind=TableTransfer):
     empty = resident_bytes()
     table = build(count)
     gc.collect()
@@ -159,7 +162,7 @@ async def window(count, rate):
     begin = clock()
     with CollectorGuard() as guard:
         slices = Slices(between=guard.breathe)
-        transfer = TableTransfer(table, up, downgrade=down, old_type=Old, new_type=New)
+        transfer = kind(table, up, downgrade=down, old_type=Old, new_type=New)
         transfer.open()
         outcome = await transfer.copy(slices)
         copied = clock() - begin
@@ -174,9 +177,15 @@ async def window(count, rate):
         await transfer.fold(folding)
         fold = clock() - fold
         after = client.take()
+        probation = clock()
+        while clock() - probation < PROBATION_S:
+            await folding.run(transfer.follower().follow_slices())
+            await asyncio.sleep(0.1)
+        following = client.take()
         grown = max(guard.growth_bytes, resident_bytes() - base)
-        transfer.follower().stop()
+        await folding.run(transfer.end_slices())
         await transfer.release(folding)
+        at_end = max(guard.growth_bytes, resident_bytes() - base)
     released = client.take()
     client.running = False
     await task
@@ -191,14 +200,23 @@ async def window(count, rate):
         "before": before,
         "copying": during,
         "folding": after,
+        "following": following,
         "releasing": released,
-        "worst_over_before_ms": max(part.get("max_ms", 0.0) for part in (during, after, released))
+        "worst_over_before_ms": max(
+            part.get("max_ms", 0.0) for part in (during, after, following, released)
+        )
         - before["max_ms"],
         "state_mb": state_bytes / 1e6,
         "grown_mb": grown / 1e6,
         "grown_over_state": grown / max(1, state_bytes),
+        "grown_with_end_over_state": at_end / max(1, state_bytes),
         "lost": client.lost(),
     }
+
+
+async def lazy(count, rate):
+    """As `window`, with records that become new ones as they are used, and the rest at the end."""
+    return await window(count, rate, LazyTransfer)
 
 
 async def rollback(count, writes):
@@ -309,7 +327,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=None)
     parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--records", type=int, nargs="*", default=None)
-    parser.add_argument("--only", choices=["window", "pause", "rollback"], default=None)
+    parser.add_argument("--only", choices=["window", "lazy", "pause", "rollback"], default=None)
     options = parser.parse_args()
     repeats = options.repeats or (2 if options.quick else 5)
     sizes = options.records or (
@@ -319,9 +337,10 @@ def main():
     print(json.dumps({"case": "machine", **machine, "load": os.getloadavg()}), flush=True)
     rate = options.rate
     for count in sizes:
-        if options.only in (None, "window"):
-            runs = [alone("window", count, rate) for _ in range(repeats)]
-            report("window", count, runs, rate=rate)
+        for case in ("window", "lazy"):
+            if options.only in (None, case):
+                runs = [alone(case, count, rate) for _ in range(repeats)]
+                report(case, count, runs, rate=rate)
         if options.only in (None, "pause"):
             for how in ("pause_copy", "deepcopy", "pickle"):
                 times = 1 if count >= 1_000_000 else repeats

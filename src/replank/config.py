@@ -17,7 +17,21 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.config_http import HttpConfig, TelemetryConfig
-from replank.config_kinds import GIB, MIB, ByteCount, Count, Seconds, Section, TypeChecker
+from replank.config_kinds import (
+    MIB,
+    BadRecordPolicy,
+    ByteCount,
+    ContractPolicy,
+    Count,
+    DrainPolicy,
+    PersistPolicy,
+    Seconds,
+    Section,
+    StateMode,
+    TypeChecker,
+    WhenBusy,
+)
+from replank.config_reload import ReloadConfig
 from replank.environment import overridden
 from replank.errors import ConfigError
 from replank.settings import (
@@ -30,17 +44,10 @@ from replank.settings import (
     check_mode,
     check_schedule,
 )
-from replank.toml_lines import key_lines, location_of, value_at, widen_short_modules
+from replank.toml_lines import key_lines, location_of, value_at
 
 CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
-
-DrainPolicy = Literal["abort", "cancel", "detach"]
-PersistPolicy = Literal["stop", "commit", "interval"]
-ContractPolicy = Literal["users", "strict", "off"]
-WhenBusy = Literal["newest", "queue", "refuse"]
-StateMode = Literal["auto", "eager", "windowed"]
-BadRecordPolicy = Literal["abort", "quarantine", "default"]
 
 
 class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +70,9 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drain_timeout_s: Seconds | None = None
     """Seconds; overrides `reload.drain_timeout_s` for this module."""
     mode: StateMode = "auto"
-    """How the state travels in a reload; "auto" chooses by what is measured on the real state."""
+    """How the state travels in a reload: copied in the pause ("eager"), copied before it while the
+    old version serves ("windowed"), or checked before it and migrated as it is used ("lazy", which
+    needs no memory for a second state); "auto" chooses by what is measured on the real state."""
     on_bad_record: BadRecordPolicy = "abort"
     """What becomes of a record that does not migrate: the reload is rejected ("abort"), the record
     is set aside ("quarantine"), or the field at fault gets its default ("default")."""
@@ -103,58 +112,6 @@ class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             common: What holds for all modules.
         """
         return None if self.type_check == "off" else self.type_check or common.type_check
-
-
-class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The deadline of each phase and the limits of the probe: `[reload]`."""
-
-    stream_timeout_s: Seconds = 300.0
-    """Seconds that open streams get to finish in the old version; then they are ended."""
-    prepare_timeout_s: Seconds = 30.0
-    """Seconds; no call waits during Prepare."""
-    drain_timeout_s: Seconds = 5.0
-    """Seconds; calls wait from here on."""
-    snapshot_timeout_s: Seconds = 5.0
-    """Seconds."""
-    migrate_timeout_s: Seconds = 10.0
-    """Seconds."""
-    swap_timeout_s: Seconds = 1.0
-    """Seconds."""
-    restore_timeout_s: Seconds = 5.0
-    """Seconds; `on_start` runs within them."""
-    verify_timeout_s: Seconds = 5.0
-    """Seconds; all checks together."""
-    commit_timeout_s: Seconds = 5.0
-    """Seconds; the commit record is on the disk within them."""
-    when_busy: WhenBusy = "newest"
-    """What becomes of a reload whose module is being reloaded: "newest" waits, in the place of
-    those that wait already; "queue" waits behind them; "refuse" is rejected."""
-    window_timeout_s: Seconds = 600.0
-    """Seconds; a large state is copied within them, while the old version serves."""
-    windowed_from_records: Count = 2_000
-    """Records in tables from which a state travels in a window instead of in the pause."""
-    max_memory_bytes: ByteCount | None = None
-    """Bytes that a reload may add to the process's memory; without a limit when left out."""
-    probation_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0
-    """Seconds after a commit in which a large old state is kept in step for a rollback."""
-    max_pause_s: Seconds = 1.0
-    """Seconds; a reload whose predicted pause is longer is rejected in Prepare."""
-    probe: bool = True
-    """Whether a candidate is first imported in a child process."""
-    probe_timeout_s: Seconds = 10.0
-    """Seconds; a child that takes longer is killed and the candidate rejected."""
-    probe_memory_bytes: ByteCount = GIB
-    """Bytes of address space that the child may add for the candidate."""
-    max_retired: Count = 20
-    """Old generations that may stay in memory, leaked or called still; one more is rejected."""
-    leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
-    """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
-    tests_timeout_s: Seconds = 60.0
-    """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
-    type_check: TypeChecker | None = None
-    """The type checker that must find no error in a candidate; none when left out."""
-    type_check_timeout_s: Seconds = 60.0
-    """Seconds that it may take. No call waits meanwhile."""
 
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,7 +187,7 @@ def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> 
             f"{file.name} is not valid TOML", found=str(error), location=where
         ) from None
     lines = key_lines(text)
-    widen_short_modules(raw)
+    _widen_short_modules(raw)
     _refuse_unknown_keys(raw, file, lines)
     try:
         config = msgspec.convert(raw, Config)
@@ -262,6 +219,15 @@ def check_modules(config: Config, location: Callable[[str], str | None]) -> None
 
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _widen_short_modules(raw: dict[str, Any]) -> None:
+    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`."""
+    modules = raw.get("modules")
+    if isinstance(modules, dict):
+        for name, value in modules.items():
+            if isinstance(value, str):
+                modules[name] = {"source": value}
 
 
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -381,6 +347,7 @@ __all__ = [
     "PersistPolicy",
     "ProbationConfig",
     "ReloadConfig",
+    "StateMode",
     "StorageConfig",
     "TelemetryConfig",
     "TrustConfig",

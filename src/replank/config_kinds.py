@@ -13,6 +13,12 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 ByteCount = Annotated[int, msgspec.Meta(ge=1)]
 TypeChecker = Literal["mypy", "pyright", "ty"]
+DrainPolicy = Literal["abort", "cancel", "detach"]
+PersistPolicy = Literal["stop", "commit", "interval"]
+ContractPolicy = Literal["users", "strict", "off"]
+WhenBusy = Literal["newest", "queue", "refuse"]
+StateMode = Literal["auto", "eager", "windowed", "lazy"]
+BadRecordPolicy = Literal["abort", "quarantine", "default"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
@@ -20,4 +26,19 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A part of the configuration: frozen, so that what was checked stays checked."""
 
 
-__all__ = ["GIB", "MIB", "ByteCount", "Count", "Port", "Seconds", "Section", "TypeChecker"]
+__all__ = [
+    "GIB",
+    "MIB",
+    "BadRecordPolicy",
+    "ByteCount",
+    "ContractPolicy",
+    "Count",
+    "DrainPolicy",
+    "PersistPolicy",
+    "Port",
+    "Seconds",
+    "Section",
+    "StateMode",
+    "TypeChecker",
+    "WhenBusy",
+]

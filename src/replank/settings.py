@@ -135,10 +135,10 @@ def check_mode(
     Raises:
         ConfigError: Says where and why.
     """
-    if threads and mode == "windowed":
+    if threads and mode in ("windowed", "lazy"):
         raise ConfigError(
             f"{module} cannot be copied in a window while its calls run in threads",
-            found='mode = "windowed" and threads = true',
+            found=f'mode = "{mode}" and threads = true',
             expected="one of them",
             do='take mode out (or say "eager"), or let the calls run on the event loop',
             location=location(f"modules.{module}.mode"),

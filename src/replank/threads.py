@@ -26,6 +26,9 @@ POOL_PREFIX: Final = "replank calls of "
 """What the names of the threads begin with in which modules' calls run."""
 _EVERY_S = 0.001
 _BRISK_SWITCH_S = 0.0005
+_STILL_S = (0.02, 0.1, 0.5, 2.0, 10.0)
+"""How long other threads do not ask for the lock, from the second look on. One that has asked
+before may then keep the lock for as long: so the early looks, which mostly do, risk little."""
 _ASIDE_S = 0.00005
 """Long enough for a woken thread to take the lock; a twentieth of the loop's time."""
 
@@ -81,6 +84,30 @@ class Aside:
     def end(self) -> None:
         """Stand aside no more."""
         self._next.cancel()
+
+
+def undisturbed(look: Callable[[], T]) -> T:
+    """Look at what other threads may be writing; when they do, again, and give them no turn.
+
+    Args:
+        look: What to do; it waits for nothing, and may be done more than once.
+
+    Raises:
+        RuntimeError: They write again and again.
+    """
+    usual_s = sys.getswitchinterval()
+    try:
+        for still_s in (usual_s, *_STILL_S[:-1]):
+            sys.setswitchinterval(still_s)
+            try:
+                return look()
+            except RuntimeError as error:
+                if "during iteration" not in str(error):
+                    raise
+        sys.setswitchinterval(_STILL_S[-1])
+        return look()
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 _brisk_users = 0

@@ -1,4 +1,4 @@
-"""What a TOML file says and where, for errors."""
+"""Where in a TOML file a key stands, for errors."""
 
 from __future__ import annotations
 
@@ -47,25 +47,12 @@ def location_of(file: Path, lines: Mapping[str, int], key: str) -> str:
     return str(file)
 
 
-def widen_short_modules(raw: dict[str, Any]) -> None:
-    """Turn `ledger = "ledger.py"` into `ledger = { source = "ledger.py" }`.
-
-    Args:
-        raw: A whole file, as tomllib reads it; changed in place.
-    """
-    modules = raw.get("modules")
-    if isinstance(modules, dict):
-        for name, value in modules.items():
-            if isinstance(value, str):
-                modules[name] = {"source": value}
-
-
 def value_at(raw: Any, key: str) -> Any:
-    """Return what stands at a dotted key; the last that was found where there is nothing.
+    """Return what stands at a dotted key, or the innermost thing that holds it.
 
     Args:
-        raw: A whole file, as tomllib reads it.
-        key: Such as "reload.probe".
+        raw: What was read from TOML.
+        key: A dotted key.
     """
     for part in key.split("."):
         if not isinstance(raw, dict) or part not in raw:
@@ -74,4 +61,4 @@ def value_at(raw: Any, key: str) -> Any:
     return raw
 
 
-__all__ = ["key_lines", "location_of", "value_at", "widen_short_modules"]
+__all__ = ["key_lines", "location_of", "value_at"]

@@ -29,7 +29,7 @@ SECTIONS = (
     (
         "For authors of modules",
         "replank",
-        "Module Record Table Carry State Uses uses query every check invariant",
+        "Module Record Table Carry State Uses uses query every stream check invariant",
     ),
     (
         "Steps of a migration",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from replank import config, config_http, settings
+from replank import config, config_http, config_reload, settings
 from replank.live_config import is_live
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def sections() -> dict[str, type[msgspec.Struct]]:
 
 def descriptions() -> dict[tuple[str, str], str]:
     """Return the text under each field, by class and field."""
-    files = [Path(str(one.__file__)) for one in (config, config_http, settings)]
+    files = [Path(str(one.__file__)) for one in (config, config_http, config_reload, settings)]
     trees = [ast.parse(file.read_text("utf-8")) for file in files]
     found = {}
     for node in (node for tree in trees for node in tree.body):

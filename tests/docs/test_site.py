@@ -40,9 +40,8 @@ def test_the_site_is_built_without_a_warning_and_asks_nothing_of_other_hosts(
 def test_every_page_stands_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text("utf-8")
     named = [path.relative_to(ROOT / "docs").as_posix() for path in pages()[1:]]
-    assert [
-        name for name in named if not re.search(rf"[ ]{re.escape(name)}$", text, re.MULTILINE)
-    ] == []
+    missing = [one for one in named if not re.search(rf"[ ]{re.escape(one)}$", text, re.MULTILINE)]
+    assert not missing, "name them in mkdocs.yml"
 
 
 def test_links_and_marks_of_a_page_are_those_of_the_site() -> None:

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from replank.record import Record
+from replank.state.lazy import LazyTable, LazyWindow
 from replank.state.slices import run_all
 from replank.state.watching import watched_classes
 from replank.state.window import Window
@@ -46,6 +47,8 @@ def forth(record, _old):
 
 class TableReloads(RuleBasedStateMachine):
     """The model is a dict of numbers; the table holds records of the version that serves."""
+
+    window_class = Window
 
     def __init__(self):
         super().__init__()
@@ -127,7 +130,9 @@ class TableReloads(RuleBasedStateMachine):
     @rule(follow=st.booleans())
     def open(self, follow):
         one, other = (back, forth) if self.new else (up, down)
-        self.window = Window(self.table, one, downgrade=other if follow else None, limit=0)
+        self.window = self.window_class(
+            self.table, one, downgrade=other if follow else None, limit=0
+        )
         self.window.open()
         self.work = self.window.copy_slices()
         self.phase = "window"
@@ -148,7 +153,7 @@ class TableReloads(RuleBasedStateMachine):
         if self.phase == "folding":
             self.follower = self.window._follower
             self.phase = "steady" if self.follower is None else "followed"
-        elif self.phase == "folding back":
+        elif self.phase in ("folding back", "ending"):
             self.follower, self.phase = None, "steady"
 
     @precondition(lambda self: self.phase == "window")
@@ -195,8 +200,7 @@ class TableReloads(RuleBasedStateMachine):
     @precondition(lambda self: self.phase == "followed")
     @rule()
     def end_probation(self):
-        self.follower.stop()
-        self.work, self.follower, self.phase = None, None, "steady"
+        self.work, self.phase = self.window.end_slices(), "ending"
 
     # What must always hold.
 
@@ -219,13 +223,37 @@ class TableReloads(RuleBasedStateMachine):
     def teardown(self):
         if self.phase in ("window", "committed"):
             self.abandon()
-        elif self.phase in ("folding", "folding back"):
+        elif self.phase in ("folding", "folding back", "ending"):
             self.finish_work()
         if self.phase == "followed":
-            self.follower.stop()
+            run_all(self.window.end_slices())
         self.is_the_dict()
         assert not watched_classes()
 
 
+class LazyReloads(TableReloads):
+    """The same with records that are migrated when they are used."""
+
+    window_class = LazyWindow
+
+    @invariant()
+    def is_the_dict(self):
+        table, model = self.table, self.model
+        if not isinstance(table, LazyTable):
+            super().is_the_dict()
+            return
+        # Looking at the records would migrate them all: the other rules look at some.
+        assert len(table) == len(model)
+        assert list(table) == list(model)
+        assert list(reversed(table.keys())) == list(reversed(model.keys()))
+        assert all(key in table for key in model)
+
+    @rule()
+    def look_at_all(self):
+        super().is_the_dict()
+
+
 TestTableReloads = TableReloads.TestCase
 TestTableReloads.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLazyReloads = LazyReloads.TestCase
+TestLazyReloads.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -13,8 +13,8 @@ import pytest
 
 from replank import Host, Outcome
 from replank.config import Config, ReloadConfig
-from replank.coordinator import retire
-from replank.instrumentation.events import GenerationLeaked, GenerationRetired
+from replank.coordinator import leak_watch
+from replank.instrumentation.events import Bus, GenerationLeaked, GenerationRetired
 from replank.verification.leaks import holders_of
 
 LEDGER = """
@@ -66,8 +66,9 @@ async def leaked(folder: Path, hold: Callable[[Any], Any], call: str, text: str 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch):
     # A whole test run is no small process; the collection by hand is wanted here all the same.
-    monkeypatch.setattr(retire, "_FORCE_BLOCKS_MAX", 10**9)
-    monkeypatch.setattr(retire, "_SEARCH_S", 30.0)
+    monkeypatch.setattr(leak_watch, "_FORCE_BLOCKS_MAX", 10**9)
+    monkeypatch.setattr(leak_watch, "_SEARCH_S", 30.0)
+    monkeypatch.setattr(leak_watch, "_CHILD_SEARCH_S", 30.0)
     KEPT.clear()
     cached.cache_clear()
     yield
@@ -129,7 +130,7 @@ async def test_a_generation_that_nobody_holds_goes_without_a_word(
         assert (await host.reload("ledger")).committed
         retirement = host._coordinator.retirement
         async with asyncio.timeout(20):
-            while retirement.waiting or retirement._looking:
+            while retirement.waiting or retirement.watch.looking:
                 await asyncio.sleep(0.005)
         assert alive() is None, [e for e in told if isinstance(e, GenerationLeaked)]
         assert any(isinstance(event, GenerationRetired) for event in told)
@@ -185,3 +186,35 @@ def test_what_is_gone_has_no_holders() -> None:
     alive = weakref.ref(one)
     del one
     assert holders_of(alive, 1.0) is None
+
+
+async def test_many_generations_that_go_at_once_cost_one_collection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Kept:
+        pass
+
+    collections = 0
+    real = leak_watch.gc.collect
+
+    def counted() -> int:
+        nonlocal collections
+        collections += 1
+        return real()
+
+    monkeypatch.setattr(leak_watch.gc, "collect", counted)
+    bus, told, kept = Bus(), asyncio.Queue(), [Kept() for _ in range(12)]
+    bus.subscribe(told.put_nowait)
+    watch = leak_watch.LeakWatch(bus, ReloadConfig(leak_check_s=0.001))
+    for number, one in enumerate(kept):
+        watch.expect("ledger", number, weakref.ref(one))
+    gone = kept.pop(), kept.pop()
+    del one, gone
+    async with asyncio.timeout(60):
+        found = [await told.get() for _ in kept]
+        while watch.looking:
+            await asyncio.sleep(0.005)
+    assert [event.generation for event in found] == list(range(10))
+    assert collections == 1
+    assert len(watch.leaks) == 10
+    await watch.close()

@@ -193,9 +193,12 @@ async def test_a_seal_that_cannot_be_put_on_whole_is_taken_off_again(
         await call
 
 
+@pytest.mark.parametrize("mode", ["windowed", "lazy"])
 @pytest.mark.parametrize("what", ["a table", "a record", "a record held before", "a field"])
-async def test_a_large_table_that_has_moved_on_is_not_even_read(tmp_path: Path, what: str) -> None:
-    rig = Rig(tmp_path, VAULT, mode="windowed")
+async def test_a_large_table_that_has_moved_on_is_not_even_read(
+    tmp_path: Path, what: str, mode: str
+) -> None:
+    rig = Rig(tmp_path, VAULT, mode=mode)
     async with rig.host as host:
         await host["vault"].fill()
         before = await host["vault"].read()
@@ -209,7 +212,7 @@ async def test_a_large_table_that_has_moved_on_is_not_even_read(tmp_path: Path, 
         moment.release()
         report = await reload
         assert report.committed, report
-        assert report.modules[0].mode == "windowed"
+        assert report.modules[0].mode == mode
         rig.go.set()
         with pytest.raises(StateSealed):
             await call

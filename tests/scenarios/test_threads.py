@@ -224,8 +224,9 @@ async def test_a_stop_iteration_in_a_thread_reaches_its_caller(tmp_path: Path) -
             await host["worker"].stop()
 
 
-def test_threads_and_a_window_exclude_each_other(tmp_path: Path) -> None:
-    text = '[modules.worker]\nsource = "worker.py"\nthreads = true\nmode = "windowed"\n'
+@pytest.mark.parametrize("mode", ["windowed", "lazy"])
+def test_threads_and_a_window_exclude_each_other(tmp_path: Path, mode: str) -> None:
+    text = f'[modules.worker]\nsource = "worker.py"\nthreads = true\nmode = "{mode}"\n'
     with pytest.raises(ConfigError, match="cannot be copied in a window") as refused:
         parse_config(text, tmp_path / "replank.toml")
     assert refused.value.location.endswith("replank.toml:4")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation import bugs
-from tests.simulation.schedules import first_failure, run
+from tests.simulation.schedules import LazySchedule, first_failure, run
 
 
 @pytest.mark.parametrize("first", range(0, 2400, 400))
@@ -15,6 +15,16 @@ def test_no_schedule_shows_a_difference_from_a_dict(first):
             run(seed)
         except Exception as error:
             error.add_note(f"replay: python -m bench.simulate 1 {seed}")
+            raise
+
+
+@pytest.mark.parametrize("first", range(0, 1200, 400))
+def test_no_lazy_schedule_shows_a_difference_from_a_dict(first):
+    for seed in range(first, first + 400):
+        try:
+            run(seed, LazySchedule)
+        except Exception as error:
+            error.add_note(f"replay: python -m bench.simulate 1 {seed} --mode lazy")
             raise
 
 

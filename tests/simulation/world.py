@@ -24,6 +24,7 @@ from replank.instrumentation.events import ReloadEnded, ReloadStarted
 from replank.testing.history import History, Kind, Operation
 from replank.testing.journal import MemoryJournal
 from replank.testing.simulation import SimulatedLoop, virtual_clocks
+from replank.verification import effects
 from tests.simulation import parts, rules
 from tests.simulation.parts import Disk, FakeVersion, Life
 from tests.simulation.rules import must
@@ -464,9 +465,24 @@ def simulated() -> Iterator[None]:
         mock.patch.object(candidates, "judge_contracts", _no_contracts, create=True),
         mock.patch.object(candidates, "judge_calls", _no_contracts, create=True),
         mock.patch.object(coordinator, "CollectorGuard", contextlib.nullcontext),
+        mock.patch.multiple(effects, running=_nothing, attached=_nothing),
+        mock.patch.object(effects.Surroundings, "now", _still),
         mock.patch.multiple(host, **_FAKES),
     ):
         yield
+
+
+_SURROUNDINGS = effects.Surroundings.now()
+
+
+def _still() -> effects.Surroundings:
+    """Look at the process once for all runs: nothing in a simulation changes it."""
+    return _SURROUNDINGS
+
+
+def _nothing(*_: Any, **__: Any) -> list[Any]:
+    """Find nothing that candidates left: the real process is no part of any seed, and large."""
+    return []
 
 
 async def _no_contracts(*_: Any) -> None:

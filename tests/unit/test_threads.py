@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 import time
 
 import pytest
 
-from replank.threads import in_thread
+from replank.threads import in_thread, undisturbed
 
 WHERE = contextvars.ContextVar[str]("WHERE", default="nowhere")
 
@@ -54,3 +55,48 @@ async def test_an_error_of_the_work_comes_back() -> None:
 
     with pytest.raises(ValueError, match="no way"):
         await in_thread(fails, "no ", end="way")
+
+
+def test_what_another_thread_writes_without_rest_can_be_looked_at() -> None:
+    """Without it, every third look: dictionary changed size during iteration."""
+    table = dict.fromkeys(range(100_000), 0)
+    written, enough = threading.Event(), threading.Event()
+
+    def write() -> None:
+        while not enough.is_set():
+            for number in range(100_000, 101_000):
+                table[number] = 0
+            for number in range(100_000, 101_000):
+                del table[number]
+            written.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        written.wait()
+        usual_s = sys.getswitchinterval()
+        for _ in range(20):
+            copy = undisturbed(lambda: [key for key in table if key >= 0])
+            assert 100_000 <= len(copy) <= 101_000
+        assert sys.getswitchinterval() == usual_s
+    finally:
+        enough.set()
+        writer.join()
+
+
+@pytest.mark.parametrize(
+    ("message", "looks"),
+    [("dictionary changed size during iteration", 6), ("something else is wrong", 1)],
+)
+def test_a_look_is_taken_again_for_what_others_write_and_not_for_ever(
+    message: str, looks: int
+) -> None:
+    taken = []
+
+    def look() -> None:
+        taken.append(1)
+        raise RuntimeError(message)
+
+    with pytest.raises(RuntimeError, match=message):
+        undisturbed(look)
+    assert len(taken) == looks

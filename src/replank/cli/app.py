@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from replank.cli.begin import completion, doctor, init
+from replank.cli.bench import bench
 from replank.cli.config import config
 from replank.cli.diff import diff
 from replank.cli.events import events
@@ -322,6 +323,7 @@ def stop(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
 
 app.add_command(completion)
 app.add_command(config)
+app.add_command(bench)
 app.add_command(diff)
 app.add_command(doctor)
 app.add_command(events)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MODES: Final = ("auto", "eager", "windowed")
+MODES: Final = ("auto", "eager", "windowed", "lazy")
 PATH: Final = click.Path(path_type=Path)
 
 

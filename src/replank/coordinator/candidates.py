@@ -287,12 +287,12 @@ def _mode(one: Participant, asked: str) -> Mode:
     """
     if not one.slot.config.threads:
         return Mode(asked)
-    if asked == Mode.WINDOWED:
+    if asked in (Mode.WINDOWED, Mode.LAZY):
         raise SchemaError(
             "the state cannot be copied in a window while calls write from threads",
             module=one.name,
             phase=Phase.PREPARE,
-            found='threads = true and mode = "windowed"',
+            found=f'threads = true and mode = "{asked}"',
             do='say mode = "auto" or "eager"; it is copied in the pause, when no thread runs',
         )
     return Mode.EAGER

@@ -43,7 +43,7 @@ def choose(**given: object) -> Choices:
             found=", ".join(f"{name} = {value!r}" for name, value in given.items() if value),
             expected=str(error),
             do='on_bad_record is "abort", "quarantine" or "default"; quarantine_max from 0; '
-            'mode "auto", "eager" or "windowed"; over_limits True or False',
+            'mode "auto", "eager", "windowed" or "lazy"; over_limits True or False',
         ) from None
 
 

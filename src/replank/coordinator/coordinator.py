@@ -38,7 +38,7 @@ from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
 
 _GRACE_S = 2.0
-_QUICK_CHECK_S = {"eager": 0.005, "windowed": 0.0005}
+_QUICK_CHECK_S = {"eager": 0.005, "windowed": 0.0005, "lazy": 0.0005}
 """A check that takes longer in the rehearsal, on the copied state, is not repeated in the pause."""
 
 
@@ -184,7 +184,7 @@ class ReloadCoordinator:
     async def _restore_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
             await one.state.restore(None)
-        if any(one.state.mode == "windowed" for one in tx.each()):
+        if any(one.state.mode in ("windowed", "lazy") for one in tx.each()):
             # All in one turn of the loop: the copies of all modules are of one moment.
             for one in tx.each():
                 one.state.align()

@@ -25,7 +25,7 @@ from replank.state.sizing import state_size
 from replank.state.slices import Slices
 from replank.state.spool import begin_export, finish_export, read_import
 from replank.table import Table
-from replank.threads import in_thread
+from replank.threads import in_thread, undisturbed
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
 
@@ -122,7 +122,8 @@ class StateExchange:
         generation = self.coordinator.routes.current(name)
         carried = set(generation.definition.carried)
         values = generation.values().items()
-        return state_size({field: value for field, value in values if field not in carried})
+        wanted = {field: value for field, value in values if field not in carried}
+        return undisturbed(lambda: state_size(wanted))
 
     async def export(self, name: str) -> bytes:
         """Return a module's state as a document: all of one moment.

@@ -80,6 +80,8 @@ class Probation:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._work
             await self._finish()
+        elif not self._work.done():  # it ends already: what was not migrated yet is, just now
+            await asyncio.wait((self._work,))
 
     async def hand_over(self) -> None:
         """Stop following: a rollback takes the old generations over."""
@@ -132,7 +134,7 @@ class Probation:
             return
         self._over = True
         for transfer in self._large():
-            await transfer.forget()
+            await self._attempt("letting the old state go", transfer.forget())
         for one in self.participants.values():
             self._retire(one.old)
             # They hold steps, records and methods of the old code, which is to be freed.

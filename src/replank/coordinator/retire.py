@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
-import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final
 
 from replank.code.generation import Generation
 from replank.config import ReloadConfig
+from replank.coordinator.leak_watch import Leak, LeakWatch
 from replank.errors import DefinitionError, StreamEnded
-from replank.instrumentation.events import Bus, GenerationLeaked, GenerationRetired, Warned
+from replank.instrumentation.events import Bus, GenerationRetired, Warned
 from replank.report import Phase
 from replank.threads import in_thread
 from replank.traffic.moves import end_streams
-from replank.verification.leaks import holders_of, told
-
-_SEARCH_S: Final = 0.2
-_FORCE_BLOCKS_MAX: Final = 300_000
-"""Memory blocks up to which a collection by hand is short, about ten milliseconds."""
-_LOOK_EVERY_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A generation that something keeps in memory after a full collection."""
-
-    name: str
-    generation: int
-    alive: weakref.ref[Any]
-    holders: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name} (generation {self.generation}), held by {told(self.holders)}"
 
 
 class Retirement:
@@ -56,8 +33,8 @@ class Retirement:
         self._config = config
         self._closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._looking: set[asyncio.Task[None]] = set()
-        self._leaks: list[Leak] = []
+        self.watch = LeakWatch(bus, config)
+        """Looks whether they are gone."""
 
     @property
     def waiting(self) -> int:
@@ -67,8 +44,7 @@ class Retirement:
     @property
     def leaks(self) -> tuple[Leak, ...]:
         """The generations that were found to stay in memory, and do."""
-        self._leaks = [leak for leak in self._leaks if leak.alive() is not None]
-        return tuple(self._leaks)
+        return self.watch.leaks
 
     def refuse_more(self, name: str) -> None:
         """Refuse one more generation when too many old ones stay.
@@ -102,10 +78,7 @@ class Retirement:
         self._closing.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=deadline_s)
-        looking = list(self._looking)  # after the others: they begin some of these
-        for task in looking:
-            task.cancel()
-        await asyncio.gather(*looking, return_exceptions=True)
+        await self.watch.close()
 
     async def _retire(self, generation: Generation) -> None:
         began = perf_counter()
@@ -126,10 +99,8 @@ class Retirement:
         self._bus.publish(
             GenerationRetired(name=name, generation=number, seconds=perf_counter() - began)
         )
-        if alive is not None and self._config.leak_check_s > 0:
-            task = asyncio.create_task(self._look(name, number, alive), name=f"look for {name}")
-            self._looking.add(task)
-            task.add_done_callback(self._looking.discard)
+        if alive is not None:
+            self.watch.expect(name, number, alive)
 
     async def _tell_leaks(self, generation: Generation) -> None:
         """Warn of what the generation has left running: beside its successor it runs twice."""
@@ -143,25 +114,6 @@ class Retirement:
         for line in lines:
             text = f"left behind by {generation.label}, which serves no more: {line}"
             self._bus.publish(Warned(text=text, module=generation.definition.name))
-
-    async def _look(self, name: str, number: int, alive: weakref.ref[Any]) -> None:
-        """Report the generation when it outlives a full collection of the garbage collector."""
-        before = _full_collections()
-        deadline = asyncio.get_running_loop().time() + self._config.leak_check_s
-        while alive() is not None and _full_collections() == before:
-            left_s = deadline - asyncio.get_running_loop().time()
-            # A large heap takes long to collect: there the collector itself says when.
-            if left_s <= 0 and sys.getallocatedblocks() <= _FORCE_BLOCKS_MAX:
-                gc.collect()
-                break
-            await asyncio.sleep(min(_LOOK_EVERY_S, left_s) if left_s > 0 else _LOOK_EVERY_S)
-        try:
-            holders = holders_of(alive, _SEARCH_S)
-        except Exception as error:  # other people's objects may raise at anything
-            holders = (f"something that could not be looked at: {type(error).__name__}: {error}",)
-        if holders is not None:
-            self._leaks.append(Leak(name, number, alive, holders))
-            self._bus.publish(GenerationLeaked(name=name, generation=number, holders=holders))
 
     async def _last_stream(self, generation: Generation) -> None:
         """Return when no stream is open in the generation; they get some time, and not for ever."""
@@ -195,10 +147,6 @@ class Retirement:
             expected=f"an end within stream_timeout_s = {self._config.stream_timeout_s:g}",
             do="open it again; for a feed without an end declare @stream(on_reload='resume')",
         )
-
-
-def _full_collections() -> int:
-    return int(gc.get_stats()[-1]["collections"])
 
 
 async def _last_call(generation: Generation) -> None:

@@ -47,7 +47,7 @@ class Convert(Operation):
             return None
         segment, rest = way[0], way[1:]
         if isinstance(node, dict) and node.get(TYPE_KEY) == "$map" and segment == "*":
-            for pair in node["pairs"] if self._turn(node, rest, run) else ():
+            for pair in node["pairs"] if self._turn(node, way, location, run) else ():
                 at = (*location, show(pair[0]))
                 pair[1] = self._walk(pair[1], rest, at, own, run)
             return node
@@ -63,7 +63,7 @@ class Convert(Operation):
             return _refill(node, items)
         if segment != "*":
             raise paths.no_field(segment, node, location)
-        if not isinstance(node, tuple | frozenset) and not self._turn(node, rest, run):
+        if not isinstance(node, tuple | frozenset) and not self._turn(node, way, location, run):
             return node
         found = children(node, own, location)
         return _refill(
@@ -81,7 +81,7 @@ class Convert(Operation):
         segment, rest = way[0], way[1:]
         if segment == "*" and TYPE_KEY in node and ITEMS_KEY in node:
             node[ITEMS_KEY] = self._walk(node[ITEMS_KEY], way, location, own, run)
-        elif not self._turn(node, rest, run):
+        elif not self._turn(node, way, location, run):
             return node
         elif segment == "*":
             for key, item in children(node, own, location):
@@ -92,9 +92,9 @@ class Convert(Operation):
             raise paths.no_field(segment, node, location)
         return node
 
-    def _turn(self, node: Any, rest: tuple[str, ...], run: Run) -> bool:
+    def _turn(self, node: Any, way: tuple[str, ...], location: Location, run: Run) -> bool:
         """Tell whether to go on: what holds the converted values is changed only once."""
-        return bool(rest) or run.first_time(node, self)
+        return bool(way[1:]) or run.first_time(node, self, location, way)
 
     def _value(self, value: Any, location: Location, run: Run) -> Any:
         before = run.recall(location)
@@ -230,7 +230,7 @@ class Rekey(Operation):
         for node, location in paths.nodes(tree, self.segments):
             if not isinstance(node, dict) or TYPE_KEY in node:
                 raise run.fail(location, "a dict with plain keys is needed", found=show(node))
-            if not run.first_time(node, self):
+            if not run.first_time(node, self, location):
                 continue
             items = list(node.items())
             node.clear()

@@ -22,7 +22,7 @@ from replank.errors import MigrationError, SchemaError
 from replank.migration.conversions import Apply, Convert
 from replank.migration.generate import step_text
 from replank.migration.graph import StepGraph
-from replank.migration.operations import Automatic, Operation, Parked, Run
+from replank.migration.operations import Automatic, Operation, Parked, Run, Seen
 from replank.migration.outline import outline
 from replank.migration.steps import Step, steps_from_functions
 from replank.plain import copy_tree
@@ -176,7 +176,7 @@ class Migration:
         found = residue.parked if residue is not None and residue.parked else [{}] * len(operations)
         assert len(found) == len(operations), "a residue of another migration"
         lost: list[Parked] = []
-        seen: dict[tuple[int, str], tuple[Any, Operation]] = {}
+        seen: Seen = {}
         current = ""
         for (name, operation), before in zip(operations, found, strict=True):
             if name != current:

@@ -26,6 +26,9 @@ MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "..."})()
 Parked = dict[Location, list[Any]]
 """What one operation of a path lost, by location."""
 
+Seen = dict[tuple[int, str], tuple[Any, "Operation", "Run", Location, int]]
+"""By node and kind of change: the node, what changed it, in which run, and where it is parked."""
+
 
 class Run:
     """One operation's run over one tree.
@@ -41,12 +44,12 @@ class Run:
         self,
         step: str,
         found: Parked | None = None,
-        seen: dict[tuple[int, str], tuple[Any, Operation]] | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.step = step
         self.found = found or {}
         self.parked: Parked = {}
-        self.seen = {} if seen is None else seen
+        self.seen: Seen = {} if seen is None else seen
 
     def park(self, location: Location, value: Any) -> None:
         """Keep what is lost here."""
@@ -57,20 +60,34 @@ class Run:
         values = self.found.get(location)
         return values.pop(0) if values else MISSING
 
-    def has_parked(self, location: Location) -> bool:
-        """Tell whether the inverse lost something here that was not recalled yet."""
-        return bool(self.found.get(location))
+    def first_time(
+        self, node: Any, operation: Operation, location: Location, field: tuple[str, ...] = ()
+    ) -> bool:
+        """Tell whether a node still has to be changed, and note that it was.
 
-    def first_time(self, node: Any, operation: Operation) -> bool:
-        """Tell whether a node still has to be changed, and note that it was."""
-        key = (id(node), operation.signature)
+        What was lost when it was changed is parked for this location too: the way back may come
+        here first.
+
+        Args:
+            node: It may be reached by several paths.
+            operation: What is done to it.
+            location: Where it was met now.
+            field: Where the operation parks below the node, when not at the node itself.
+        """
+        key, where = (id(node), operation.signature), (*location, *field)
         before = self.seen.get(key)
         # The same path given twice means two changes in a row; another path, the same change.
         if before is not None and (
             before[1] is operation or before[1].segments != operation.segments
         ):
+            changed_by, at, place = before[2:]
+            lost = changed_by.parked.get(at, ())
+            if place < len(lost):
+                self.park(where, lost[place])
+            self.recall(where)  # it was put back already; what follows belongs to the next one
             return False
-        self.seen[key] = (node, operation)  # the node is kept: its id must stay its own
+        # The node is kept: its id must stay its own.
+        self.seen[key] = (node, operation, self, where, len(self.parked.get(where, ())))
         return True
 
     def call(self, function: Callable[..., Any], location: Location, *values: Any) -> Any:
@@ -106,8 +123,6 @@ class Operation:
     signature: str = ""
     text: str = ""
     lossy: bool = False
-    restores: bool = False
-    """Whether a parked value may be put back although another path has changed the node."""
 
     def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
         """Change a tree in place, or return another one.
@@ -133,24 +148,18 @@ class Operation:
     def parents(
         self, tree: Any, run: Run, own: frozenset[str]
     ) -> Iterator[tuple[dict[str, Any], Location]]:
-        """Yield the dicts to change, each once.
-
-        One that another path has reached already comes again when this path has parked something
-        for it: which of two paths comes first depends on the direction.
-        """
+        """Yield the dicts to change, each once."""
         for node, location in paths.nodes(tree, self.segments, own):
             if node is None:
                 continue
             if not isinstance(node, dict):
                 raise run.fail(location, "a record is needed here", found=show(node))
-            if run.first_time(node, self) or (self.restores and run.has_parked(location)):
+            if run.first_time(node, self, location):
                 yield node, location
 
 
 class Add(Operation):
     """Add a field; the value is a default, made by a factory, or computed from the record."""
-
-    restores = True
 
     def __init__(
         self,
@@ -172,10 +181,10 @@ class Add(Operation):
         """Add the field to each record."""
         for node, location in self.parents(tree, run, frozenset({self.name})):
             at = (*location, self.name)
+            if self.name in node:
+                raise run.fail(at, "the field to add exists", found=show(node[self.name]))
             value = run.recall(location)
             if value is MISSING:
-                if self.name in node:
-                    raise run.fail(at, "the field to add exists", found=show(node[self.name]))
                 if self.forgot:
                     continue  # its type's default fills it in, or building the record says so
                 value = self._make(node, run, at)
@@ -231,8 +240,6 @@ class Remove(Operation):
 
 class Automatic(Operation):
     """A field that the new type adds with a default: building the record fills it in."""
-
-    restores = True
 
     def __init__(self, path: str, *, drop: bool = False) -> None:
         self.segments, self.name = paths.parse_field(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +22,7 @@ from replank.state.residue import Residue as TableResidue
 from replank.state.routes import TableRoute
 from replank.state.snapshot import Snapshot, restore, take
 from replank.state.whole import Way, WholeState
+from replank.threads import undisturbed
 from replank.traffic.drain import Drained
 
 
@@ -208,7 +210,9 @@ class EagerTransfer:
 
     def _take(self, *, rehearsed: bool) -> None:
         with _Cost(self, rehearsed=rehearsed, first=True):
-            self._snapshot = _frozen(self.module, self._old)
+            # In the window calls run on, maybe in other threads.
+            take = partial(_frozen, self.module, self._old)
+            self._snapshot = undisturbed(take) if rehearsed else take()
         if not rehearsed and self._old.seal is not None:
             self._old.seal.differs = _Differs(self.module, self._old, self._snapshot.tree)
         self.records = self._snapshot.records

@@ -27,12 +27,18 @@ MARKS = 64
 """Records that a window leaves for the pause in any case."""
 EAGER_COPIES = 2.5
 """A copy without classes and the new values, in sizes of the state: both live in the pause."""
+NOTED_BYTES = 130
+"""What a window notes for each record when it keeps no copy of it."""
 TOLD_FROM_S = 0.001
 """A field that takes so long in the pause is named."""
 
 
 def forecast(
-    old: Holder, routes: Iterable[TableRoute], items: Mapping[str, Interpreted]
+    old: Holder,
+    routes: Iterable[TableRoute],
+    items: Mapping[str, Interpreted],
+    *,
+    lazy: bool = False,
 ) -> Forecast:
     """Look at a state, serving, and estimate.
 
@@ -40,6 +46,7 @@ def forecast(
         old: The generation that serves.
         routes: The tables that travel in a window.
         items: By field, the way of the items of tables and dicts that can be taken one by one.
+        lazy: Whether these tables' records are migrated as they are used.
     """
     in_window = {route.old_field: route for route in routes}
     carried = set(old.definition.carried)
@@ -53,7 +60,7 @@ def forecast(
             route = in_window[name]
             found = survey(value, route.old_type, _harmless(route.upgrade))
             size += found.bytes_estimate
-            memory += found.window_bytes_estimate
+            memory += found.records * NOTED_BYTES if lazy else found.window_bytes_estimate
             window_s += found.copy_s
             pause_s += found.copy_s * min(1.0, MARKS / max(1, found.records))
             notes += [f"{name}: {note}" for note in found.notes]

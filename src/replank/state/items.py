@@ -13,7 +13,7 @@ from replank.errors import MigrationError
 from replank.hints import MAPPINGS, read_form
 from replank.migration.conversions import Apply, Rekey
 from replank.migration.engine import Migration
-from replank.migration.operations import Operation, Parked, Rename, Run
+from replank.migration.operations import Operation, Parked, Rename, Run, Seen
 from replank.migration.reshaping import Move
 from replank.plain import copy_tree, same
 from replank.state.building import Mismatch
@@ -204,7 +204,7 @@ class Interpreted:
     ) -> tuple[Any, list[Parked]]:
         tree: dict[str, Any] = {self.fields[side]: {ITEM: node}}
         lost: list[Parked] = []
-        seen: dict[tuple[int, str], tuple[Any, Operation]] = {}
+        seen: Seen = {}
         current = ""
         for n, (name, operation) in enumerate(operations):
             if name != current:

@@ -53,6 +53,7 @@ class Layers:
     """What is kept beside the base while the table is not in steady state."""
 
     __slots__ = (
+        "bring",
         "closed",
         "dead",
         "dirty",
@@ -70,6 +71,8 @@ class Layers:
     def __init__(self, table: AnyTable) -> None:
         self.table = table
         self.steady = type(table).__replank_steady__ or type(table)
+        self.bring: Callable[[Any, Any], Any] | None = None
+        """Makes the new value from a key and its old one, in lazy mode (`lazy.py`)."""
         self.dead: set[Any] = set()
         self.late: dict[Any, Any] = {}
         self.fresh: list[dict[Any, Any]] = []

@@ -12,6 +12,7 @@ class Mode(enum.StrEnum):
     AUTO = "auto"
     EAGER = "eager"
     WINDOWED = "windowed"
+    LAZY = "lazy"
 
 
 class OnBadRecord(enum.StrEnum):

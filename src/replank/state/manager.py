@@ -13,13 +13,14 @@ from replank.state.forecast import forecast
 from replank.state.holder import Holder, Transfer
 from replank.state.items import all_interpreted
 from replank.state.limits import Mode, StateLimits
-from replank.state.meter import Meter
+from replank.state.meter import Forecast, Meter
 from replank.state.parking import Parked, park_steps
 from replank.state.residue import Residue as TableResidue
 from replank.state.routes import TableRoute, table_routes
 from replank.state.slices import Slices
 from replank.state.tree import Trees
 from replank.state.windowed import Grace, WindowedTransfer
+from replank.threads import undisturbed
 
 
 def make_transfer(
@@ -56,7 +57,12 @@ def make_transfer(
     )
     routes = table_routes(old, new, migration)
     transfer: EagerTransfer | WindowedTransfer
-    if _windowed(module, old, routes, limits):
+    mode = _mode(module, old, routes, limits)
+    measured = () if mode is Mode.EAGER else routes
+    seen = undisturbed(lambda: forecast(old, measured, items, lazy=mode is Mode.LAZY))
+    if mode is Mode.WINDOWED is not limits.mode and _above(seen, limits.memory_max_bytes):
+        mode, seen = Mode.LAZY, forecast(old, routes, items, lazy=True)
+    if mode is not Mode.EAGER:
         transfer = WindowedTransfer(
             module,
             old,
@@ -69,12 +75,11 @@ def make_transfer(
             items,
             bad,
             going_back=going_back,
+            lazy=mode is Mode.LAZY,
         )
-        seen = forecast(old, routes, items)
     else:
         transfer = EagerTransfer(module, old, new, up, items, bad, tables)
         transfer.routes = routes if going_back else ()
-        seen = forecast(old, (), items)
     transfer.meter = Meter(seen, lambda: transfer.predicted_pause_s)
     return transfer
 
@@ -116,24 +121,26 @@ async def parked_by(back: Transfer) -> Parked:
     return dataclasses.replace(parked, tables=tables)
 
 
-def _windowed(
-    module: str, old: Holder, routes: tuple[TableRoute, ...], limits: StateLimits
-) -> bool:
-    if limits.mode is Mode.EAGER:
-        return False
-    if limits.mode is Mode.WINDOWED and not routes:
+def _above(seen: Forecast, memory_max_bytes: int | None) -> bool:
+    return memory_max_bytes is not None and seen.cost.memory_bytes > memory_max_bytes
+
+
+def _mode(module: str, old: Holder, routes: tuple[TableRoute, ...], limits: StateLimits) -> Mode:
+    """Return what was chosen, or what suits the number of records; not AUTO."""
+    if limits.mode is Mode.AUTO:
+        values = old.values()
+        records = sum(len(values[route.old_field]) for route in routes)
+        many = bool(routes) and records >= limits.windowed_from_records
+        return Mode.WINDOWED if many else Mode.EAGER
+    if limits.mode is not Mode.EAGER and not routes:
         raise SchemaError(
-            "the state cannot travel in a window",
+            f"the state cannot travel as {limits.mode}",
             module=module,
             found="no Table whose records are migrated one by one",
             expected="a Table, and steps that stay within its records",
             do='keep the records in a Table, or set mode = "auto"',
         )
-    if limits.mode is Mode.WINDOWED:
-        return True
-    values = old.values()
-    records = sum(len(values[route.old_field]) for route in routes)
-    return records >= limits.windowed_from_records
+    return limits.mode
 
 
 __all__ = ["Grace", "Parked", "make_return", "make_transfer", "parked_by"]

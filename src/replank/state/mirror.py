@@ -53,6 +53,8 @@ class Family:
 
     def __init__(self) -> None:
         self.mirrors: list[Mirror] = []
+        self.shared: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
+        """In lazy mode, the objects met under several keys, by id: with their mirrors and keys."""
         self._back: Family | None = None
 
     def back(self) -> Family:

@@ -11,7 +11,7 @@ from typing import Any
 
 from replank.errors import InternalError
 from replank.state.layers import MISSING, SHARDS, STEP, Layers, Steps
-from replank.state.tables import CopyingTable, FoldingTable
+from replank.state.tables import CopyingTable, FoldingTable, LayeredTable
 
 Displaced = Callable[[Any, Any, Any], None]
 """Called with each key that was folded, its value that serves, and the one it displaced."""
@@ -20,8 +20,9 @@ Displaced = Callable[[Any, Any, Any], None]
 class Switch:
     """Put values of another version before those in the table."""
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: Layers, shown: type[LayeredTable] = FoldingTable) -> None:
         self.layers = layers
+        self._shown = shown
         self.committed = False
         self.folding = False
 
@@ -41,7 +42,7 @@ class Switch:
         layers = self.layers
         layers.saved = None
         layers.fresh = fresh
-        layers.enter(FoldingTable)
+        layers.enter(self._shown)
         self.committed = True
         for key in absent:
             layers.table.pop(key)

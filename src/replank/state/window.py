@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from replank.errors import InternalError, UsageError
 from replank.state.bad_policy import BadTable
@@ -24,8 +24,9 @@ from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify
 from replank.state.layers import MISSING, Layers, Steps, shards
 from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
+from replank.state.rehearsed import RehearsedTable
 from replank.state.switch import Switch
-from replank.state.tables import CopyingTable
+from replank.state.tables import CopyingTable, FoldingTable, LayeredTable
 from replank.state.watching import Sink
 from replank.table import Table
 
@@ -69,6 +70,11 @@ class Window:
         bad: Decides about records that do not migrate; without it the first one raises.
         bad_down: The same for the follower.
     """
+
+    mirror_class: ClassVar[type[Mirror]] = Mirror
+    follower_class: ClassVar[type[Follower]] = Follower
+    shown_class: ClassVar[type[LayeredTable]] = FoldingTable
+    """The class of the table from the commit on."""
 
     def __init__(
         self,
@@ -124,7 +130,7 @@ class Window:
         self.layers = Layers(self.table)
         if self._old_type is not None and classify(self._old_type) is Tracking.READS:
             self.layers.touched = {}
-        self.mirror = Mirror(
+        self.mirror = self.mirror_class(
             self.layers,
             self.layers.current,
             self._convert,
@@ -134,7 +140,7 @@ class Window:
         )
         if self._bad is not None:
             self._bad.left_out = self.mirror.absent
-        self.switch = Switch(self.layers)
+        self.switch = Switch(self.layers, self.shown_class)
         self.layers.enter(CopyingTable)
         self._walked = False
         self.mirror.watch.start()
@@ -251,6 +257,16 @@ class Window:
         self.garbage += self.mirror.target
         self.state = WindowState.FOLDED
 
+    def end_slices(self) -> Steps:
+        """End probation, in small steps: there is no way back any more."""
+        if self._follower is not None:
+            self._follower.stop()
+        yield from ()
+
+    def rehearsed(self) -> RehearsedTable:
+        """Return what a candidate sees of the table before it serves: to be read only."""
+        return RehearsedTable(self.mirror)
+
     def abandon(self) -> None:
         """Put everything back as it was before the window, at any point before the fold.
 
@@ -326,7 +342,7 @@ class Window:
         if self._downgrade is None:
             return
         if self._follower is None:
-            self._follower = Follower(
+            self._follower = self.follower_class(
                 self.layers,
                 self._upgrade,
                 self._downgrade,

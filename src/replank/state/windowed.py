@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from replank.errors import MigrationError
@@ -26,11 +27,11 @@ from replank.state.collector import CollectorGuard
 from replank.state.eager import EagerTransfer, Up
 from replank.state.holder import Holder, Without
 from replank.state.items import Interpreted
+from replank.state.lazy import LazyTransfer
 from replank.state.limits import StateLimits
 from replank.state.meter import Meter, metered
 from replank.state.mirror import CopyOutcome, Family
 from replank.state.parking import Parked
-from replank.state.rehearsed import RehearsedTable
 from replank.state.residue import Residue
 from replank.state.routes import TableRoute
 from replank.state.slices import Slices
@@ -58,9 +59,8 @@ class WindowedTransfer:
         items: The way of the items of the small state's dicts.
         bad: Decides about records that do not migrate.
         going_back: Whether the candidate is an older version: what it has no room for is parked.
+        lazy: Whether records are only checked in the window, and migrated as they are used.
     """
-
-    mode = "windowed"
 
     def __init__(
         self,
@@ -76,7 +76,9 @@ class WindowedTransfer:
         bad: BadRecords,
         *,
         going_back: bool = False,
+        lazy: bool = False,
     ) -> None:
+        self.mode = "lazy" if lazy else "windowed"
         self.bad = bad
         self.meter: Meter | None = None
         self.module = module
@@ -102,7 +104,7 @@ class WindowedTransfer:
         for route in routes:
             table = old.values()[route.old_field]
             self._tables[route.new_field] = table
-            self._transfers[route.new_field] = TableTransfer(
+            self._transfers[route.new_field] = (LazyTransfer if lazy else TableTransfer)(
                 table,
                 route.upgrade,
                 downgrade=route.downgrade,
@@ -176,7 +178,7 @@ class WindowedTransfer:
         """Show the candidate its copy; in the pause, give it the tables themselves."""
         await self._small.restore(drained)
         if drained is None:
-            shown = {name: RehearsedTable(one.mirror) for name, one in self._transfers.items()}
+            shown = {name: one.rehearsed() for name, one in self._transfers.items()}
             self._new.assign(shown)
             return
         for transfer in self._transfers.values():
@@ -213,6 +215,7 @@ class WindowedTransfer:
 
     async def settle(self) -> None:
         """Bring the new records to their places, and free what is left over, in slices."""
+        self._guard.growth_max_bytes = None  # it is too late to refuse
         try:
             for transfer in self._transfers.values():
                 if transfer.state is WindowState.COMMITTED:
@@ -228,12 +231,14 @@ class WindowedTransfer:
             await self._slices.run(transfer.follower().follow_slices())
 
     async def forget(self) -> None:
-        """End the following: the old state is freed, in slices."""
-        if self.followed:
+        """End the following: the old state is freed, in slices; in lazy mode, migrated first."""
+        with CollectorGuard() if self.mode == "lazy" else nullcontext() as guard:
+            slices = self._slices
+            if guard is not None:
+                slices = Slices(self._limits.slice_s, between=guard.breathe)
             for transfer in self._transfers.values():
-                transfer.follower().stop()
-        for transfer in self._transfers.values():
-            await transfer.release(self._slices)
+                await slices.run(transfer.end_slices())
+                await transfer.release(slices)
 
     @property
     def transfers(self) -> Mapping[str, TableTransfer]:

@@ -194,7 +194,7 @@ class FakeHost:
 
     def reload(self, what, *, reason="call", on_phase=None, allow_breaking=(), **how):
         self.how = how
-        policies = ("priority", "quiet_wait_s", "retries", "expect", "expect_changes")
+        policies = ("priority", "quiet_wait_s", "retries", "when_busy", "expect", "expect_changes")
         choices = {name: value for name, value in how.items() if name not in policies}
         names = list(what)
         if names != ["ledger"]:

@@ -22,6 +22,7 @@ from replank.migration.steps import (
     step,
     steps_from_functions,
 )
+from replank.plain import copy_tree
 from replank.schema import Schema
 
 STATE = {
@@ -413,3 +414,21 @@ def test_functions_named_migrate_become_steps():
 
 def test_an_empty_residue_is_empty():
     assert Residue().empty
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (remove("a.*.cents"), remove("b.cents"), remove("c.*.cents")),
+        (convert("a.*.cents", lambda v: 0, lambda v: 5), convert("b.cents", lambda v: 0, int)),
+        (merge("a.*", ("cents", "name"), "cents", lambda c, n: c, lambda v: (v, "lost")),),
+    ],
+)
+def test_what_a_shared_record_loses_comes_back_whichever_path_leads_to_it(parts):
+    shared = {"cents": 1, "name": "x"}
+    old = {"a": [shared, shared], "b": shared, "c": {"k": shared, "l": {"cents": 2, "name": "y"}}}
+    way = migration(*parts)
+    new, lost = way.upgrade_and_park(copy_tree(old))
+    back, _ = way.downgrade_and_park(new, lost)
+    assert back == old
+    assert back["a"][0] is back["a"][1] is back["b"] is back["c"]["k"]

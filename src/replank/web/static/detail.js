@@ -133,10 +133,16 @@ function certificate(report) {
     ["records migrated", count(proof.records_migrated)],
     ["state digest", digests || "–"],
     ["messages", `${count(proof.messages_in)} in = ${count(proof.messages_answered)} answered + ${count(proof.messages_queued)} queued`],
+    streamsOf(report) ? ["open streams", streamsOf(report)] : null,
     ["longest wait of a call", duration(proof.longest_wait_s)],
     ["longest call while rehearsing", duration(proof.longest_call_before_s)],
-  ];
+  ].filter(Boolean);
   return [h("h3", {}, "Certificate"), h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))];
+}
+
+function streamsOf(report) {
+  const parts = [[report.streams_carried, "go on"], [report.streams_finishing, "finish in the old version"], [report.streams_ended, "ended"]];
+  return parts.filter(([number]) => number).map(([number, what]) => `${count(number)} ${what}`).join(", ");
 }
 
 export function errorOf(error) {
