@@ -4,6 +4,9 @@ Each case runs in a process of its own and prints JSON lines; each is shown as a
 load average before it and the cores that other work kept busy meanwhile (`others_cores`). A quick
 run ends within 60 seconds and a full one within a quarter of an hour: what then was not reached is
 named, with how to run it alone. A case that fails is named at the end, and the exit status is 1.
+
+`--write docs/benchmarks.md` writes what was measured into the pages; `--from FILE` takes it from
+what an earlier run has printed, and measures nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,11 +23,12 @@ from time import perf_counter
 
 from bench.cases import CASES, FULL_LIMIT_S, LONGER, QUICK_LIMIT_S, Case
 from bench.lines import Row, table
+from bench.page import NoPlace, read, ready, write
 from bench.plots import draw
 from bench.pythons import other_pythons
 from bench.runner import Result, run
 
-ON_EACH_PYTHON = ("call_cost", "instructions")
+ON_EACH_PYTHON = ("call_cost", "instructions", "reload")
 
 
 class NoCase(Exception):
@@ -67,7 +72,8 @@ def measure(cases: list[Case], *, quick: bool, limit_s: float, pythons: bool) ->
             found, skipped = other_pythons()
             interpreters += found
             for row in skipped:
-                print(json.dumps({"bench": case.name, **row}), flush=True)
+                results.append(Result(case, rows=[{"bench": case.name, **row}]))
+                print(json.dumps(results[-1].rows[0]), flush=True)
         for python in interpreters:
             result = run(case, quick=quick, python=python, left_s=ends - perf_counter())
             tell(result)
@@ -85,7 +91,7 @@ def tell(result: Result) -> None:
     print(f"\n{result.case.name}: {result.case.what} ({said})\n\n{table(shown)}\n", flush=True)
 
 
-_SAME = ("bench", "load_before", "others_cores", "took_s")
+_SAME = ("bench", "date", "mode", "machine", "load_before", "others_cores", "took_s")
 
 
 def machine() -> Row:
@@ -111,6 +117,17 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--one-python", action="store_true", help="call cost on this Python only (quick: always)"
     )
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="write what was measured into this page"
+    )
+    parser.add_argument(
+        "--from",
+        type=Path,
+        action="append",
+        dest="earlier",
+        metavar="FILE",
+        help="what an earlier run printed; nothing is measured",
+    )
     return parser.parse_args(arguments)
 
 
@@ -125,9 +142,16 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit("--plot needs matplotlib: pip install 'replank[bench]'")
     try:
         cases = chosen(options.cases, quick=options.quick)
-    except NoCase as error:
+        if options.write:
+            ready(options.write)
+        if options.earlier:
+            told([row for path in options.earlier for row in read(path)], options)
+            return 0
+    except (NoCase, NoPlace) as error:
         print(error, file=sys.stderr)
         return 2
+    # or what ends this would leave the case that runs, which is in a group of its own, behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print(json.dumps(machine()), flush=True)
     began = perf_counter()
     results = measure(
@@ -139,10 +163,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
     taken = round(perf_counter() - began, 1)
     print(json.dumps({**machine(), "seconds": taken}))
-    if options.plot:
-        drawn = draw([row for one in results for row in one.rows], options.plot)
-        print("drawn: " + ", ".join(map(str, drawn)) if drawn else "nothing to draw: run pause")
+    told([row for one in results for row in one.lines()], options)
     return ending(results, quick=options.quick)
+
+
+def told(rows: list[Row], options: argparse.Namespace) -> None:
+    """Draw and write what was asked for.
+
+    Args:
+        rows: Everything that was measured.
+        options: With `plot` and `write`.
+    """
+    if options.plot:
+        drawn = draw(rows, options.plot)
+        print("drawn: " + ", ".join(map(str, drawn)) if drawn else "nothing to draw: run pause")
+    if options.write:
+        print("written: " + ", ".join(map(str, write(options.write, rows))))
 
 
 def ending(results: list[Result], *, quick: bool) -> int:

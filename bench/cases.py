@@ -30,27 +30,30 @@ class Case:
 
 
 _CALLS = ("--rounds", "3", "--calls", "2000")
+_MANY_CALLS = ("--calls", "20000")
 _PAUSES = ("--records", "20000", "--rates", "5000", "--seconds", "0.3")
 _AT_ONCE = ("--modules", "1", "8", "--rounds", "2")
 _TABLES = ("--quick", "--repeats", "1", "--records", "50000", "--only", "window")
-_DISK = ("--records", "20000", "--repeats", "1", "--seconds", "0.3", "--cases", "snapshot", "start")
+_DISK = ("--records", "20000", "--repeats", "1", "--seconds", "0.3", "--cases", "snapshot")
+_FEW_FAULTS = ("--modules", "2", "--faults", "1")
 _ALL_FAULTS = ("--everything", "--runs", "2000", "--seconds", "120")
 
 # quick: what says most comes first, for a machine too busy for all of it
 CASES = (
-    Case("call_cost", "a call through an open gate, beside a bare await", _CALLS),
+    Case("call_cost", "a call through an open gate, beside a bare await", _CALLS, _MANY_CALLS),
     Case("instructions", "the interpreter's steps for such a call: the same on any machine"),
     Case("reload", "a reload of a small state under 5,000 calls a second", ("--reloads", "15")),
     Case("pause", "pause, rollback and memory, by size of the state and by writes", _PAUSES),
     Case("transactions", "several modules at once", _AT_ONCE, ("--rounds", "10")),
     Case("startup", "start-up time, memory and install size", ("--rounds", "1")),
     Case("simulation", "seeded lives of a host", ("--runs", "100"), ("--runs", "2000")),
-    Case("search", "every state of the two-phase commit", ("--modules", "2"), ("--modules", "3")),
+    Case("search", "every state of the two-phase commit", _FEW_FAULTS, ("--modules", "3")),
     Case("state", "tables alone, beside copying in the pause", _TABLES, ("--repeats", "1")),
     Case("snapshots", "a large state on the disk while it serves", _DISK, ("--repeats", "1")),
     Case("watch", "from saving a file to new code", ("--saves", "5")),
     Case("messages", "messages a second, in memory and on disk", ("1000",)),
     Case("peers", "what people use today, on one timetable", None),
+    Case("dashboard", "its page in a browser: first paint, memory", None),
     Case("verify", "bad edits caught, good ones taken", None, ("--json",)),
     Case("faults", "a fault in each phase", None, _ALL_FAULTS),
     Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400")),

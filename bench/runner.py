@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
@@ -39,6 +41,14 @@ class Result:
     left_out: str = ""
     seconds: float = 0.0
 
+    def lines(self) -> list[Row]:
+        """Return the rows, and one that says why there are not more."""
+        if not self.failed and not self.left_out:
+            return self.rows
+        why = {"failed_why": self.failed} if self.failed else {"left_out": self.left_out}
+        python = {"python": self.rows[0]["python"]} if self.rows else {}
+        return [*self.rows, {"bench": self.case.name, **python, **why}]
+
 
 def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float) -> Result:
     """Run one case.
@@ -58,7 +68,7 @@ def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float)
     load, began = Load(), perf_counter()
     code, output, errors = _ended(command, limit_s)
     result = Result(case, seconds=round(perf_counter() - began, 1))
-    facts = {"bench": case.name, **load.facts(), "took_s": result.seconds}
+    facts = {**made_by(case, quick=quick), **load.facts(), "took_s": result.seconds}
     result.rows = [{**facts, **row} for row in rows_of(output)]
     if code is None:
         said = f"ended after {limit_s:.0f} s, before it was done"
@@ -71,6 +81,23 @@ def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float)
     elif not result.rows:
         result.failed = "printed no JSON line"
     return result
+
+
+def made_by(case: Case, *, quick: bool) -> Row:
+    """Return what every line of a case begins with: what, when and where it was measured.
+
+    Args:
+        case: Which.
+        quick: As in a quick run.
+    """
+    return {
+        "bench": case.name,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "mode": "quick" if quick else "full",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        # a case that runs on another Python says so itself
+        "python": platform.python_version(),
+    }
 
 
 def _ended(command: list[str], limit_s: float) -> tuple[int | None, str, str]:

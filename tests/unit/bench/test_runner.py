@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import os
 import sys
@@ -13,7 +15,7 @@ from bench import plots, runner
 from bench.cases import CASES, Case
 from bench.lines import label, numbers, table
 from bench.load import busy_s, others_cores
-from bench.pythons import NoPython, environment
+from bench.pythons import NoPython, environment, find
 
 ROOT = Path(__file__).parents[3]
 
@@ -163,3 +165,43 @@ def test_plots_without_matplotlib_are_refused_before_anything_is_measured(monkey
     monkeypatch.setattr(door, "find_spec", lambda _name: None)
     with pytest.raises(SystemExit, match=r"pip install 'replank\[bench\]'"):
         door.main(["--plot", "x"])
+
+
+class Read(Exception):
+    """The case has read its arguments."""
+
+
+WITH_SWITCHES = [case for case in CASES if case.name not in {"messages", "verify"}]
+
+
+@pytest.mark.parametrize("case", WITH_SWITCHES, ids=lambda case: case.name)
+def test_a_case_takes_the_arguments_that_it_is_run_with(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(parser: argparse.ArgumentParser, arguments: object = None) -> None:
+        real(parser, arguments)
+        raise Read
+
+    real = argparse.ArgumentParser.parse_args
+    folder = (ROOT / "bench" / case.name).is_dir()
+    module = importlib.import_module(f"bench.{case.name}{'.__main__' if folder else ''}")
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    for arguments in filter(None, (case.quick, case.full)):
+        monkeypatch.setattr(sys, "argv", [case.name, *arguments])
+        with pytest.raises(Read):
+            module.main()
+
+
+def test_a_python_that_only_pyenv_keeps_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shims, kept = tmp_path / "shims", tmp_path / "versions" / "3.99.1" / "bin"
+    for folder, code in ((shims, 127), (kept, 0)):
+        folder.mkdir(parents=True)
+        (folder / "python3.99").write_text(f"#!/bin/sh\nexit {code}\n")
+        (folder / "python3.99").chmod(0o755)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{os.environ['PATH']}")
+    assert find("python3.99") == str(kept / "python3.99")
+    (kept / "python3.99").unlink()
+    assert find("python3.99") is None
