@@ -127,7 +127,7 @@ def test_every_command_has_its_line_in_the_reference() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["dev.txt", "run.txt"])
+@pytest.mark.parametrize("name", ["dev.txt", "run.txt", "docs.txt", "optional.txt"])
 def test_the_pinned_requirements_name_no_index_and_hash_every_file(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text("utf-8")
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links|-f ", text)
@@ -140,9 +140,13 @@ def test_the_pinned_requirements_name_no_index_and_hash_every_file(name: str) ->
 def test_the_pinned_requirements_hold_all_that_the_project_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     named = project["project"]["dependencies"]
+    groups = project["dependency-groups"]
+    optional = [one for one in groups["optional"] if isinstance(one, str)]
     for file, wanted in (
         ("run.txt", named),
-        ("dev.txt", named + project["dependency-groups"]["dev"]),
+        ("dev.txt", named + groups["dev"]),
+        ("docs.txt", groups["docs"]),
+        ("optional.txt", optional + groups["browser"]),
     ):
         text = (ROOT / "requirements" / file).read_text("utf-8")
         pinned = set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
