@@ -18,6 +18,7 @@ import platform
 import signal
 import sys
 from importlib.util import find_spec
+from math import inf, isinf
 from pathlib import Path
 from time import perf_counter
 
@@ -60,7 +61,7 @@ def measure(cases: list[Case], *, quick: bool, limit_s: float, pythons: bool) ->
     Args:
         cases: Which.
         quick: In their quick form.
-        limit_s: Seconds for all of them.
+        limit_s: Seconds for all of them; infinite when they were named.
         pythons: Those that differ most by interpreter also on the others found here.
     """
     ends = perf_counter() + limit_s
@@ -75,7 +76,8 @@ def measure(cases: list[Case], *, quick: bool, limit_s: float, pythons: bool) ->
                 results.append(Result(case, rows=[{"bench": case.name, **row}]))
                 print(json.dumps(results[-1].rows[0]), flush=True)
         for python in interpreters:
-            result = run(case, quick=quick, python=python, left_s=ends - perf_counter())
+            left_s = ends - perf_counter()
+            result = run(case, quick=quick, python=python, left_s=left_s, alone=isinf(limit_s))
             tell(result)
             results.append(result)
     return results
@@ -158,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
         cases,
         quick=options.quick,
         # named cases are waited for; each has a limit of its own
-        limit_s=float("inf") if options.cases else QUICK_LIMIT_S if options.quick else FULL_LIMIT_S,
+        limit_s=inf if options.cases else QUICK_LIMIT_S if options.quick else FULL_LIMIT_S,
         pythons=not (options.quick or options.one_python),
     )
     taken = round(perf_counter() - began, 1)

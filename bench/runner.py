@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from bench.cases import Case
+from bench.cases import ALONE_LIMIT_S, Case
 from bench.lines import Row, rows_of
 from bench.load import Load
 
@@ -50,7 +50,9 @@ class Result:
         return [*self.rows, {"bench": self.case.name, **python, **why}]
 
 
-def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float) -> Result:
+def run(
+    case: Case, *, quick: bool, python: str = sys.executable, left_s: float, alone: bool = False
+) -> Result:
     """Run one case.
 
     Args:
@@ -58,8 +60,10 @@ def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float)
         quick: As in a quick run.
         python: The interpreter.
         left_s: Seconds that are left for all that is still to come.
+        alone: It was asked for by name, so that it need not leave time to others.
     """
-    limit_s = min(case.limit_s, left_s)
+    own_s = ALONE_LIMIT_S if alone else case.share_s
+    limit_s = min(own_s, left_s)
     if limit_s < ENOUGH_S:
         return Result(case, left_out="no time was left")
     arguments = (case.quick or ()) if quick else case.full
@@ -72,10 +76,10 @@ def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float)
     result.rows = [{**facts, **row} for row in rows_of(output)]
     if code is None:
         said = f"ended after {limit_s:.0f} s, before it was done"
-        if limit_s < case.limit_s:
-            result.left_out = said
-        else:
+        if alone:  # nobody else wanted the time
             result.failed = said
+        else:
+            result.left_out = said
     elif code:
         result.failed = f"exit {code}: {(errors or output).strip()[-300:]}"
     elif not result.rows:

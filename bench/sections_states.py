@@ -94,9 +94,9 @@ def _pauses(rows: list[Row], case: str) -> str:
             row["records"],
             row["writes_per_s"],
             slashed(row["pause_ms"], unit="ms"),
-            slashed(row["rollback_pause_ms"], unit="ms"),
+            slashed(row.get("rollback_pause_ms"), unit="ms"),
             f"{row['reload_s']:.2f} s",
-            slashed(*(row[key] for key in waits), unit="ms"),
+            slashed(*(row.get(key) for key in waits), unit="ms"),
             row["failed"],
             f"{row['lost']:,} of {row['writes']:,}",
         )
@@ -106,8 +106,8 @@ def _pauses(rows: list[Row], case: str) -> str:
 
 
 def memory(rows: list[Row]) -> str:
-    head = ("records", "state", "before", "at most", "after the reload", "after the rollback")
-    keys = ("state", "held_before", "held_at_most", "held_after_reload", "held_after_rollback")
+    head = ("records", "state", "before", "at most", "after the reload", "at the end")
+    keys = ("state", "held_before", "held_at_most", "held_after_reload", "held_at_end")
     own = [row for row in rows if row.get("case") == "size"]
     cells = ((row["records"], *(row[f"{key}_mb"] for key in keys)) for row in own)
     return grid(head, cells) + "\n\nIn MB, of the whole process."

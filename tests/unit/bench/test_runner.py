@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def one(name: str) -> Case:
-    return Case(name, "a case of these tests", limit_s=30)
+    return Case(name, "a case of these tests", share_s=30)
 
 
 def test_each_line_of_a_case_gets_the_load_beside_it(folder: Path) -> None:
