@@ -18,7 +18,7 @@ PLACES = {"README.md": "about.md", "CHANGELOG.md": "changes.md", "examples": "ex
 _LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)]*)?\))")
 _FILE = re.compile(r"^<!-- file: (.+?) -->\n```(\w+)$", re.MULTILINE)
 _MARK = re.compile(
-    r"^<!-- (?:run|background|phases|end of phases|written|measured|end of measured)\b.*-->\n",
+    r"^<!-- (?:run|background|shown|phases|end of phases|written|measured|end of measured|demo|end of demo)\b.*-->\n",
     re.MULTILINE,
 )
 
