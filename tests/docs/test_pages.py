@@ -94,6 +94,11 @@ def test_every_public_name_is_on_the_page_of_the_python_api() -> None:
     assert [name for name in replank.__all__ if f"### `{name}`" not in text] == sorted(elsewhere)
 
 
+def test_every_phase_and_every_outcome_is_among_the_words() -> None:
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text("utf-8")
+    assert [word for word in (*replank.Phase, *replank.Outcome) if f"**{word}**" not in text] == []
+
+
 def test_the_picture_of_the_phases_is_that_of_the_code() -> None:
     drawn = phase_picture.PICTURE.read_text("utf-8")
     assert drawn == phase_picture.picture(), "run: python -m tests.docs.phase_picture"
