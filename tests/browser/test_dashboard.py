@@ -1,6 +1,9 @@
 """The dashboard as a user has it: in a real browser, on a real host."""
 
 import pytest
+from bench.dashboard import RELOAD, held
+
+FULL_HISTORY = 50  # reloads that the page keeps: HISTORY_MAX in model.js
 
 
 def body_of(page):
@@ -184,3 +187,20 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(browser,
         serious = [one for one in found if one["impact"] in {"serious", "critical"}]
         assert not serious, [(one["id"], [n["html"] for n in one["nodes"]]) for one in serious]
     context.close()
+
+
+@pytest.mark.timeout(300)  # 85 real reloads
+def test_a_page_that_stays_open_does_not_grow_once_its_history_is_full(page, served):
+    session = page.context.new_cdp_session(page)
+
+    def reload(count):
+        for _ in range(count):
+            served.source.write_text(served.source.read_text() + "#\n")
+            assert page.evaluate(RELOAD, served.token) == "committed"
+
+    reload(FULL_HISTORY + 5)
+    full = held(page, session)
+    reload(30)
+    later = held(page, session)
+    assert later["nodes"] <= full["nodes"] * 1.05
+    assert later["heap_mib"] <= full["heap_mib"] * 1.15
