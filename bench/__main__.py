@@ -17,6 +17,7 @@ import os
 import platform
 import signal
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from math import inf, isinf
 from pathlib import Path
@@ -36,23 +37,26 @@ class NoCase(Exception):
     """A name that no case has."""
 
 
-def chosen(names: list[str], *, quick: bool) -> list[Case]:
+def chosen(names: list[str], *, quick: bool, long: bool = False) -> list[Case]:
     """Return the cases to run: those named, else all that the mode has.
 
     Args:
         names: As typed.
         quick: Only those with a quick form.
+        long: Only those with a long form, in it.
 
     Raises:
         NoCase: There is none of that name.
     """
     known = {case.name: case for case in CASES}
+    if long:
+        known = {name: replace(known[name], full=LONGER[name]) for name in known if name in LONGER}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise NoCase(f"no case {', '.join(unknown)}; there are {', '.join(known)}")
     if names:
         return [known[name] for name in names]
-    return [case for case in CASES if not quick or case.quick is not None]
+    return [case for case in known.values() if not quick or case.quick is not None]
 
 
 def measure(cases: list[Case], *, quick: bool, limit_s: float, pythons: bool) -> list[Result]:
@@ -112,6 +116,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="replank bench", description=(__doc__ or ""))
     parser.add_argument("cases", nargs="*", help="names of cases; all when none is given")
     parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--long", action="store_true", help="what a full run has no room for")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument(
         "--plot", type=Path, metavar="FOLDER", help="draw SVG and PNG; needs matplotlib"
@@ -143,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         # before a quarter of an hour, not after it
         sys.exit("--plot needs matplotlib: pip install 'replank[bench]'")
     try:
-        cases = chosen(options.cases, quick=options.quick)
+        cases = chosen(options.cases, quick=options.quick, long=options.long)
         if options.write:
             ready(options.write)
         if options.earlier:
@@ -160,13 +165,20 @@ def main(arguments: list[str] | None = None) -> int:
         cases,
         quick=options.quick,
         # named cases are waited for; each has a limit of its own
-        limit_s=inf if options.cases else QUICK_LIMIT_S if options.quick else FULL_LIMIT_S,
+        limit_s=limit_of(options),
         pythons=not (options.quick or options.one_python),
     )
     taken = round(perf_counter() - began, 1)
     print(json.dumps({**machine(), "seconds": taken}))
     told([row for one in results for row in one.lines()], options)
     return ending(results, quick=options.quick)
+
+
+def limit_of(options: argparse.Namespace) -> float:
+    """Return the seconds that a run may take; without an end when its cases were asked for."""
+    if options.cases or options.long:
+        return inf
+    return QUICK_LIMIT_S if options.quick else FULL_LIMIT_S
 
 
 def told(rows: list[Row], options: argparse.Namespace) -> None:
@@ -195,8 +207,7 @@ def ending(results: list[Result], *, quick: bool) -> int:
             alone = f"python -m bench {'--quick ' if quick else ''}{one.case.name}"
             print(f"left out: {one.case.name}: {one.left_out}; alone: {alone}", file=sys.stderr)
     if not quick:
-        for name, command in LONGER.items():
-            print(f"longer: {name}: {command}", file=sys.stderr)
+        print(f"longer: python -m bench --long: {', '.join(LONGER)}", file=sys.stderr)
     failed = [one for one in results if one.failed]
     for one in failed:
         print(f"failed: {one.case.name}: {one.failed}", file=sys.stderr)

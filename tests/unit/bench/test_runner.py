@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import bench.__main__ as door
 import pytest
 from bench import plots, runner
-from bench.cases import CASES, Case
+from bench.cases import CASES, LONGER, Case
 from bench.lines import label, numbers, table
 from bench.load import busy_s, others_cores
 from bench.pythons import NoPython, environment, find
@@ -104,6 +105,14 @@ def test_the_command_runs_a_case_end_to_end_with_json_lines_and_a_table(capsys) 
     assert "instructions: the interpreter's steps" in printed
 
 
+def test_the_long_form_is_of_those_that_have_one_and_takes_as_long_as_it_takes(capsys) -> None:
+    assert [case.name for case in door.chosen([], quick=False, long=True)] == list(LONGER)
+    assert door.chosen(["soak"], quick=False, long=True)[0].full == ("--reloads", "2000")
+    assert math.isinf(door.limit_of(door.options_of(["--long"])))
+    assert door.main(["--long", "reload"]) == 2
+    assert "no case reload; there are simulation, search" in capsys.readouterr().err
+
+
 def test_an_unknown_case_is_refused_with_those_that_there_are(capsys) -> None:
     assert door.main(["pauze"]) == 2
     assert "no case pauze; there are call_cost, " in capsys.readouterr().err
@@ -186,7 +195,7 @@ def test_a_case_takes_the_arguments_that_it_is_run_with(
     folder = (ROOT / "bench" / case.name).is_dir()
     module = importlib.import_module(f"bench.{case.name}{'.__main__' if folder else ''}")
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
-    for arguments in filter(None, (case.quick, case.full)):
+    for arguments in filter(None, (case.quick, case.full, LONGER.get(case.name))):
         monkeypatch.setattr(sys, "argv", [case.name, *arguments])
         with pytest.raises(Read):
             module.main()
