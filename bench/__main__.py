@@ -157,8 +157,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (NoCase, NoPlace) as error:
         print(error, file=sys.stderr)
         return 2
-    # or what ends this would leave the case that runs, which is in a group of its own, behind
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print(json.dumps(machine()), flush=True)
     began = perf_counter()
     results = measure(
@@ -215,4 +213,6 @@ def ending(results: list[Result], *, quick: bool) -> int:
 
 
 if __name__ == "__main__":
+    # or what ends this would leave the case that runs, which is in a group of its own, behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     raise SystemExit(main())
