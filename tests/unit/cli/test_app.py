@@ -1,3 +1,4 @@
+import asyncio
 import json
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import sys
 import pytest
 
 from replank.cli.app import app
+from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.report import Outcome
 
 
@@ -129,6 +131,43 @@ def test_history_needs_a_journal_and_not_a_host(replank):
     shown = replank("history")
     assert shown.exit_code == 2
     assert "there is no journal" in shown.stderr
+
+
+def test_a_configuration_that_is_not_there_is_no_reason_to_look_elsewhere(replank):
+    shown = replank("status", "--config", "nope.toml")
+    assert shown.exit_code == 2
+    assert "there is no configuration file nope.toml" in shown.stderr
+    assert "replank init" in shown.stderr
+
+
+def test_history_of_a_module_that_never_was_names_the_nearest(replank, tmp_path):
+    journal = Journal(tmp_path / ".replank" / JOURNAL_FILE)
+    (tmp_path / ".replank").mkdir()
+    journal.open()
+    asyncio.run(journal.close())
+    shown = replank("history", "--module", "ledgr")
+    assert shown.exit_code == 2
+    assert "knows no module 'ledgr'" in shown.stderr
+    assert replank("history").exit_code == 0
+
+
+def test_a_digest_of_nothing_is_wrong_usage(replank):
+    assert replank("digest", "nope.py").exit_code == 2
+
+
+def test_check_refuses_files_that_a_start_would_miss(replank, tmp_path):
+    (tmp_path / "a.py").touch()
+    (tmp_path / "replank.toml").write_text("[modules]\na = 'a.py'\n")
+    assert replank("config", "check").exit_code == 0
+    for text, key in (
+        ("[modules]\na = 'a.py'\nb = 'b.py'\n", "modules.b.source"),
+        ("[modules.a]\nsource = 'a.py'\ntests = 'b.py'\n", "modules.a.tests"),
+        ("[http]\n\ncertfile = 'c.pem'\n", "http.certfile"),
+    ):
+        (tmp_path / "replank.toml").write_text(text)
+        shown = replank("config", "check")
+        assert shown.exit_code == 2
+        assert f"{key} names a file that is not there (replank.toml:3)" in shown.stderr
 
 
 def test_run_says_what_is_wrong_with_what_it_was_given(replank, tmp_path):
