@@ -1,5 +1,6 @@
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 
@@ -181,6 +182,18 @@ def test_run_says_what_is_wrong_with_what_it_was_given(replank, tmp_path):
         shown = replank("run", *words)
         assert shown.exit_code == 2
         assert text in shown.stderr
+
+
+def test_where_the_port_is_taken_no_module_is_started(replank, tmp_path):
+    (tmp_path / "a.py").write_text("import pathlib\npathlib.Path('started').touch()\n")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        shown = replank("run", "a.py", "--port", port)
+    assert shown.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in shown.stderr
+    assert "--port" in shown.stderr
+    assert not (tmp_path / "started").exists()
+    assert not (tmp_path / ".replank").exists()
 
 
 def test_a_mistake_of_ours_is_no_traceback(replank, serving, monkeypatch):
