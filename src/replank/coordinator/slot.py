@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
-from replank.errors import UnknownModule
+from replank.errors import UnknownModule, did_you_mean
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
 from replank.report import ProbationReport
@@ -151,7 +151,8 @@ class Routes:
                 f"there is no module {name!r}",
                 found=name,
                 expected=", ".join(sorted(self._slots)) or "a module; the host has none",
-                do="name one of these, or add it to replank.toml and restart",
+                do=did_you_mean(name, self._slots)
+                or "name one of these, or add it to replank.toml and restart",
             ) from None
 
     def current(self, name: str) -> Generation:
