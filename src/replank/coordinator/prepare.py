@@ -19,7 +19,6 @@ from replank.code.probe import Probe, ProbeLimits, TestCounts, TestRun
 from replank.code.store import Version, VersionStore
 from replank.code.trust import find_signer
 from replank.config import ReloadConfig, TrustConfig
-from replank.coordinator.replays import keep_recent
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
 from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
@@ -121,7 +120,6 @@ class Workshop:
                 expected="a constructor that takes nothing and returns",
                 do="mend the constructor and reload again",
             ) from error
-        keep_recent(slot, made)
         made.effects = effects
         effects.owner.entries.update(codes_of(lane.entries.values()))
         return made
