@@ -52,6 +52,7 @@ CASES = (
     Case("messages", "messages a second, in memory and on disk", ("1000",)),
     Case("peers", "what people use today, on one timetable", None),
     Case("verify", "bad edits caught, good ones taken", None, ("--json",)),
+    Case("probation", "planted faults sent back, and no false alarm", None, ("--repeats", "5")),
     Case("faults", "a fault in each phase", None, _ALL_FAULTS),
     Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400")),
 )
