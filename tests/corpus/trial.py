@@ -27,6 +27,7 @@ QUICK = Config(
         verify_timeout_s=0.3,
         restore_timeout_s=0.3,
         probation_s=0.0,
+        import_effects="reject",
     )
 )
 

@@ -173,7 +173,8 @@ class Workshop:
                 'reload.import_effects = "report"',
             )
         effects.notes += [f"{slot.name}: {one}" for one in result.warnings]
-        await in_thread(effects.expect_patches, result.patched)
+        if result.patched:
+            await in_thread(effects.expect_patches, result.patched)
         return result.code
 
 
