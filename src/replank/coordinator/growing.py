@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from functools import partial
 from typing import Any
@@ -10,14 +11,14 @@ from replank.code.caches import is_below
 from replank.code.generation import Generation
 from replank.coordinator.slot import Slot
 from replank.coordinator.transaction import Transaction
-from replank.verification.growth import Growth, Space, sizes
+from replank.verification.growth import Growth, Space, read_sizes
 
 
 class Growing:
     """Watches the modules of one transaction, from its commit on.
 
     Args:
-        tx: The transaction; what its old generations held is read now.
+        tx: The transaction.
         budget_bytes: What one thing may grow to; 0 for any size.
 
     Attributes:
@@ -28,23 +29,28 @@ class Growing:
         self.lines: tuple[str, ...] = ()
         self._tx = tx
         self._budget_bytes = budget_bytes
-        self._growths = {
-            one.name: Growth(
-                partial(_spaces, one.slot, one.new),
-                partial(_declared, one.new),
-                sizes(_spaces(one.slot, one.old), _declared(one.old)),
-            )
-            for one in tx.each()
-        }
+        self._growths: dict[str, Growth] = {}
 
-    def look(self) -> str | None:
-        """Look once; return what has grown beyond the budget, with numbers."""
+    async def begin(self) -> None:
+        """Read what the old generations hold, while they are in memory; in slices."""
+        for one in self._tx.each():
+            before: dict[str, int] = {}
+            spaces, declared = _spaces(one.slot, one.old), _declared(one.old)
+            for _ in read_sizes(spaces, declared, before):
+                await asyncio.sleep(0)
+            self._growths[one.name] = Growth(
+                partial(_spaces, one.slot, one.new), partial(_declared, one.new), before
+            )
+
+    async def look(self) -> str | None:
+        """Look once, in slices; return what has grown beyond the budget, with numbers."""
         lines: list[str] = []
         worst = None
         for one in self._tx.each():
             growth = self._growths[one.name]
-            growth.look(one.new.lane.calls)
-            for found in growth.grown():
+            for _ in growth.look(one.new.lane.calls):
+                await asyncio.sleep(0)
+            for found in growth.grown:
                 lines.append(f"{one.name}: {found}")
                 if worst is None and 0 < self._budget_bytes < found.size_bytes:
                     worst = f"{lines[-1]}; the budget is {self._budget_bytes / 1e6:.2g} MB"

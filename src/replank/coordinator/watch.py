@@ -146,6 +146,14 @@ class Watch:
         """Whether it watches still, or is held."""
         return self._state == "watching"
 
+    async def measure(self) -> None:
+        """Read what the old versions hold; before `begin`, while they are in memory."""
+        self._memory_before = resident_bytes()
+        if self._config.probation.observe:
+            growing = Growing(self._tx, self._config.probation.leak_budget_bytes)
+            await growing.begin()
+            self._growing = growing
+
     def begin(self) -> None:
         """Watch, from now on."""
         if self._tripped is not None:
@@ -154,9 +162,6 @@ class Watch:
         if self._config.probation.observe:
             for one in self._tx.each():
                 observe(one.slot, one.new)
-            if self._growing is None:
-                self._growing = Growing(self._tx, self._config.probation.leak_budget_bytes)
-                self._memory_before = resident_bytes()
         names = self._tx.names
         self._bus.publish(
             ProbationStarted(id=self._tx.id, modules=names, seconds=self._countdown.left_s)
@@ -225,7 +230,7 @@ class Watch:
             await asyncio.sleep(min(every_s, self._countdown.left_s) or every_s)
             if self._countdown.held:
                 continue
-            found = await self._failed_check() or await self._failed_call() or self._leaking()
+            found = await self._failed_check() or await self._failed_call() or await self._leaking()
             if found is not None and not self._countdown.held:
                 self._tripped = found
                 await self.end("tripped")
@@ -272,8 +277,8 @@ class Watch:
                 await asyncio.sleep(0)  # a comparison takes about as long as a call
         return None
 
-    def _leaking(self) -> str | None:
-        return self._growing.look() if self._growing is not None else None
+    async def _leaking(self) -> str | None:
+        return await self._growing.look() if self._growing is not None else None
 
     def _lasting(self, judged: CallReport) -> str | None:
         """Return what is slower, once it has been slower at every look for long enough."""

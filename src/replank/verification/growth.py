@@ -29,7 +29,9 @@ Space = tuple[str, Mapping[str, Any]]
 """How what lies in it is called ("global {}"), and the names themselves."""
 
 _DEPTH_MAX: Final = 4
-_LOOKED_AT_MAX: Final = 1_500
+_LOOKED_AT_MAX: Final = 1_000
+_SLICE: Final = 25
+"""Containers looked at in one go: less than a millisecond in which no call is served."""
 _WALKED_INTO_MAX: Final = 64
 """Entries up to which a container's own entries are looked at, too: by users, say, not by calls."""
 _LOOKS_MIN: Final = 8
@@ -39,6 +41,7 @@ _SAMPLE: Final = 16
 _SAMPLE_OBJECTS_MAX: Final = 2_000
 _SIZED: Final = (dict, list, set, bytearray, collections.deque)
 _LruCache: Final = type(functools.lru_cache(maxsize=1)(lambda: None))
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, complex, type(None)})
 _HIDDEN: Final = ("__", "_replank")
 _SHARED: Final = (
     *(type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType),
@@ -70,14 +73,20 @@ class Grown:
         )
 
 
-def sizes(spaces: Iterable[Space], declared: Iterable[Any]) -> dict[str, int]:
-    """Return how long each container is that can be reached, by its place.
+def read_sizes(
+    spaces: Iterable[Space], declared: Iterable[Any], into: dict[str, int]
+) -> Iterator[None]:
+    """Read how long each container is that can be reached, by its place; yields between slices.
 
     Args:
         spaces: Where to begin.
         declared: The state's values: they may grow.
+        into: Is filled.
     """
-    return {place: size for place, size, _ in _Walk(declared).all(spaces)}
+    for number, (place, size, _) in enumerate(_Walk(declared).all(spaces), 1):
+        into[place] = size
+        if number % _SLICE == 0:
+            yield
 
 
 class Growth:
@@ -87,6 +96,9 @@ class Growth:
         spaces: Where to begin, asked at each look.
         declared: The state's values, asked at each look.
         before: What the version before held when it ended, by place: as much is no leak.
+
+    Attributes:
+        grown: What has grown at every look so far, what holds most first.
     """
 
     def __init__(
@@ -99,40 +111,40 @@ class Growth:
         self._declared = declared
         self._before = before
         self._seen: dict[str, list[tuple[int, int]]] = {}
+        self.grown: list[Grown] = []
 
-    def look(self, calls: int) -> None:
-        """Read all lengths.
+    def look(self, calls: int) -> Iterator[None]:
+        """Read all lengths, and find what has grown all the time; yields between slices.
 
         Args:
             calls: How many calls the module has had so far.
         """
-        found = sizes(self._spaces(), self._declared())
-        for place in self._seen.keys() - found.keys():
-            del self._seen[place]
-        for place, size in found.items():
+        found: list[Grown] = []
+        places: set[str] = set()
+        walk = _Walk(self._declared()).all(self._spaces())
+        for number, (place, size, value) in enumerate(walk, 1):
+            places.add(place)
             seen = self._seen.setdefault(place, [])
             seen.append((calls, size))
             if len(seen) > _LOOKS_MAX:
                 del seen[1:-1:2]
-
-    def grown(self) -> list[Grown]:
-        """Return what has grown all the time, what holds most first."""
-        more = {place: self._more(place, seen) for place, seen in self._seen.items()}
-        more = {place: entries for place, entries in more.items() if entries > 0}
-        if not more:
-            return []
-        walk = _Walk(self._declared())
-        found = [
-            self._told(place, value, more[place])
-            for place, _, value in walk.all(self._spaces())
-            if place in more
-        ]
-        return sorted(found, key=lambda one: -one.size_bytes)
+            more = self._more(place, seen)
+            if more > 0:
+                found.append(self._told(place, value, more))
+            if number % _SLICE == 0:
+                yield
+        for gone in self._seen.keys() - places:
+            del self._seen[gone]
+        self.grown = sorted(found, key=lambda one: -one.size_bytes)
 
     def _told(self, place: str, value: Any, entries: int) -> Grown:
         seen = self._seen[place]
         calls = seen[-1][0] - seen[0][0]
-        return Grown(place, entries, calls, _held(value, entries))
+        try:
+            held = _held(value, entries)
+        except Exception:  # as above: it grows all the same
+            held = 0
+        return Grown(place, entries, calls, held)
 
     def _more(self, place: str, seen: list[tuple[int, int]]) -> int:
         """Return how many entries came that are no mere filling up; 0 when it does not grow on."""
@@ -169,15 +181,18 @@ class _Walk:
         left = _LOOKED_AT_MAX
         while waiting and left:
             place, value, depth = waiting.popleft()
-            if id(value) in self._met or isinstance(value, str | bytes | int | float | None):
+            if id(value) in self._met or type(value) in _PLAIN:
                 continue
             self._met.add(id(value))
             left -= 1
-            length = _length(value)
+            try:
+                length = _length(value)
+                within = list(_within(place, value)) if depth < _DEPTH_MAX else []
+            except Exception:  # noqa: S112 - other people's objects may raise at being looked at
+                continue
+            waiting.extend((inner, one, depth + 1) for inner, one in within)
             if length is not None:
                 yield f"{place} ({_kind(value)})", length, value
-            if depth < _DEPTH_MAX:
-                waiting.extend((inner, one, depth + 1) for inner, one in _within(place, value))
 
 
 def _length(value: Any) -> int | None:
@@ -284,4 +299,4 @@ def _deep(values: list[Any]) -> int:
     return size
 
 
-__all__ = ["Grown", "Growth", "Space", "sizes"]
+__all__ = ["Grown", "Growth", "Space", "read_sizes"]
