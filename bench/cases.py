@@ -61,6 +61,9 @@ CASES = (
     Case("peers", "what people use today, on one timetable", None, (), 180),
     Case("dashboard", "its page in a browser: first paint, memory", None, (), 90),
     Case("verify", "bad edits caught, good ones taken", None, ("--json",)),
+    Case(
+        "probation", "planted faults sent back, and no false alarm", None, ("--repeats", "3"), 150
+    ),
     Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400"), 90),
     Case("faults", "a fault in each phase", None, _ALL_FAULTS, 150),
 )

@@ -33,6 +33,9 @@ from replank.code.trace import explain
 from replank.definition import Definition, describe_definition
 from replank.errors import ModuleError, ReplankError
 from replank.reading import read_definition
+from replank.verification.ownership import Owner
+from replank.verification.patches import callables_now, imported_by, patched
+from replank.verification.surroundings import Surroundings
 
 WHERE_SIGNAL: Final = signal.SIGUSR2
 """Sent at the deadline: the child writes where it stands, then dies of it."""
@@ -40,6 +43,8 @@ WHERE_SIGNAL: Final = signal.SIGUSR2
 _PR_SET_PDEATHSIG: Final = 1
 _WARNINGS_MAX: Final = 20
 _IMPORTED_MAX: Final = 2_000
+_OF_LIBRARIES: Final = ("changes warnings.filters", "changes sys.meta_path", "changes gc.")
+"""What importing a library does often and rightly."""
 
 T = TypeVar("T")
 
@@ -171,6 +176,8 @@ def _examine(request: Examine) -> ChildReport:
     seconds: dict[str, float] = {}
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("default")
+        names = imported_by(_sources(request))
+        callables, around = callables_now(names), Surroundings.now()
         try:
             loaded = _timed(
                 seconds, "load", lambda: Loader().load(request.version, request.name, 0)
@@ -180,11 +187,16 @@ def _examine(request: Examine) -> ChildReport:
         except ReplankError as error:
             _lift_memory_limit()
             return ChildReport(ok=False, seconds=seconds, error=_facts(error, request))
+        patches = patched(names, callables, Owner([loaded.private_name]))
+        changed = [f"replaces {one}" for one in patches]
+        changed += [f"changes {one.text}" for one in around.changes(Surroundings.now())]
         doubtful = _timed(seconds, "compile", loaded.compile_rest)
         started = threading.active_count() - threads
     notes = [*_warning_lines(warned, request), *doubtful]
     if started > 0:
+        changed.append(f"starts {started} thread(s)")
         notes.append(f"starts {started} thread(s) at import; start them in on_start instead")
+    notes += [f"replaces {one} at import, for the whole process" for one in patches]
     return ChildReport(
         ok=True,
         contract=describe_definition(definition),
@@ -193,7 +205,15 @@ def _examine(request: Examine) -> ChildReport:
         code=loaded.compiled(),
         # What starts threads must not be imported by the server: a fork would lose them.
         imported=() if started > 0 else _installed(set(sys.modules) - before),
+        patched=patches,
+        changed=tuple(one for one in changed if not one.startswith(_OF_LIBRARIES)),
     )
+
+
+def _sources(request: Examine) -> list[str]:
+    root = Path(request.root)
+    files = [root / name for name in request.files if name.endswith(".py")]
+    return [file.read_text("utf-8", "replace") for file in files]
 
 
 def _timed(seconds: dict[str, float], step: str, run: Callable[[], T]) -> T:

@@ -33,6 +33,9 @@ class Watching(Protocol):
     def active(self) -> bool:
         """Whether it watches still, or is held."""
 
+    async def measure(self) -> None:
+        """Read what the old versions hold, while they are in memory."""
+
     def begin(self) -> None:
         """Watch, from now on."""
 
