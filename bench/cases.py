@@ -52,12 +52,14 @@ CASES = (
     Case("messages", "messages a second, in memory and on disk", ("1000",)),
     Case("peers", "what people use today, on one timetable", None),
     Case("verify", "bad edits caught, good ones taken", None, ("--json",)),
+    Case("broken", "broken candidates, and what calls notice of them", None, ("--times", "2")),
     Case("faults", "a fault in each phase", None, _ALL_FAULTS),
     Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400")),
 )
 
 LONGER = {
     "soak": "python -m bench.soak --reloads 2000",
+    "broken": "python -m bench.broken",
     "faults": "python -m bench.faults --everything --runs 20000",
 }
 """What a quarter of an hour has no room for; told after a full run."""
