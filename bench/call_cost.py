@@ -80,6 +80,7 @@ class Bench(Module):
 
 class StubPass:
     __slots__ = ("lane",)
+    others = ()
 
     def __init__(self, lane: StubLane) -> None:
         self.lane = lane
@@ -92,6 +93,7 @@ class StubLane:
     """Does what the real lane does on the hot path."""
 
     __slots__ = ("calls", "chains", "open")
+    quick = False
 
     def __init__(self) -> None:
         self.open, self.calls, self.chains = True, 0, set()

@@ -64,11 +64,13 @@ CASES = (
     Case(
         "probation", "planted faults sent back, and no false alarm", None, ("--repeats", "3"), 150
     ),
+    Case("broken", "broken candidates, and what calls notice of them", None, ("--times", "2"), 120),
     Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400"), 90),
     Case("faults", "a fault in each phase", None, _ALL_FAULTS, 150),
 )
 
 LONGER = {
+    "broken": ("--times", "20"),
     "simulation": ("--runs", "20000"),
     "search": ("--modules", "3", "--faults", "2"),
     "soak": ("--reloads", "2000"),

@@ -205,6 +205,33 @@ def probation(rows: list[Row]) -> str:
     return "\n\n".join(parts)
 
 
+def broken(rows: list[Row]) -> str:
+    head = ("candidate", "ended", "next edit committed", "calls", "over 5 ms", "longest, ms")
+    tried = [row for row in rows if "candidate" in row]
+    cells = (
+        (
+            row["candidate"],
+            ", ".join(f"{count} {outcome}" for outcome, count in row["outcomes"].items()),
+            f"{row['next_edit_committed']} of {row['times']}",
+            row["calls"],
+            row["over_5_ms"],
+            row["longest_ms"],
+        )
+        for row in tried
+    )
+    parts = [came_about(rows), grid(head, cells)]
+    for row in rows:
+        if "without_a_reload" in row:
+            quiet = row["without_a_reload"]
+            exact = "exact" if row["sum_is_exact"] else "**wrong**"
+            parts.append(
+                f"Without a reload, in the same run: {quiet['over_5_ms']:,} of {quiet['calls']:,} "
+                f"calls over 5 ms, the longest {quiet['longest_ms']:.1f} ms. "
+                f"{row['failed_calls']} calls failed in all; the module's sum is {exact}."
+            )
+    return "\n\n".join(parts)
+
+
 def instructions(rows: list[Row]) -> str:
     return _by_python(rows, ("bare_steps", "gate_steps"))
 
@@ -283,6 +310,7 @@ SECTIONS = {
     "observed": Section(("call_cost",), observed),
     "isolation": Section(("call_cost",), isolation),
     "probation": Section(("probation",), probation),
+    "broken": Section(("broken",), broken),
     "instructions": Section(("instructions",), instructions),
     "tables": Section(("state",), states.tables),
     "pause-sizes": Section(("pause",), states.pause_by_size),

@@ -1,11 +1,12 @@
 """Count calls inside the method's own frame, so that an open gate costs next to nothing.
 
 A wrapper coroutine around a method costs two to three times the method's own call. So each public
-method gets a sibling at compile time, its *entry*: the same body with three statements before it.
+method gets a sibling at compile time, its *entry*: the same body with a few statements before it.
 
 - An *atomic* method never suspends. Nothing can begin or end between its first and last statement,
   so nobody has to know that it is in flight: one attribute test, one look at the chain, one count.
-- A *suspending* method may be waited for by a drain, so it enters its lane and leaves it again.
+- A *suspending* method may be waited for by a drain, so it enters its lane and leaves it again; as
+  long as nobody waits, times or seals, that too is done in its own frame.
 
 The entry is what a handle calls; the method itself stays as it was written, and is what the module
 calls on itself. An entry that is not certain to behave like its method is not made: the generic
@@ -21,7 +22,8 @@ from types import CodeType, CoroutineType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from replank.syntax import parse_module
-from replank.traffic.calls import chain_var
+from replank.traffic.beat import last_beat
+from replank.traffic.calls import Chain, chain_var
 
 if TYPE_CHECKING:
     from replank.traffic.lane import Lane
@@ -145,6 +147,9 @@ async def _run_hidden(lane: Lane, name: str, hidden: Coroutine[Any, Any, Any]) -
 ENTRY_NAMES: Final[dict[str, Any]] = {
     "__replank_coroutine__": CoroutineType,
     "__replank_hidden__": _run_hidden,
+    "__replank_begin__": Chain,
+    "__replank_set_chain__": chain_var.set,
+    "__replank_beat__": last_beat,
 }
 """What entries need besides the lane and the chain; the loader puts them into the builtins."""
 
@@ -232,8 +237,8 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
         f"    return await {_LANE}.detour({node.name!r}, {_forwarded(node.args, method=method)})",
     ]
     if _suspends(node):
-        prelude = _at(node, [*gate, f"__replank_pass = {_LANE}.enter({node.name!r})"])
-        leave = _at(node, ["if __replank_pass is not None:", "    __replank_pass.leave()"])
+        prelude = _at(node, [*gate, *_enter(node.name)])
+        leave = _at(node, _LEAVE)
         guarded = ast.Try(body=rest or [ast.Pass()], handlers=[], orelse=[], finalbody=leave)
         counted: list[ast.stmt] = [*prelude, guarded]
     else:
@@ -258,6 +263,35 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
     if "type_params" in entry._fields:
         vars(entry)["type_params"] = []  # Python 3.12 on; the typing stubs of 3.11 lack it
     return ast.fix_missing_locations(ast.copy_location(entry, node))
+
+
+_LEAVE: Final = [
+    "if __replank_pass is not None:",
+    f"    if {_LANE}.quick and __replank_pass.others is None:",
+    "        __replank_pass.first = None",
+    f"        {_LANE}.chains.discard(__replank_pass)",
+    "    else:",
+    "        __replank_pass.leave()",
+]
+"""What `Chain.leave` does; written out where nobody has to be told."""
+
+
+def _enter(call: str) -> list[str]:
+    """Return what `Lane.enter` does, written out for a call from outside while nobody looks."""
+    return [
+        "__replank_pass = __replank_chain__()",
+        f"if {_LANE}.quick and (__replank_pass is None or __replank_pass.first is None):",
+        f"    {_LANE}.calls += 1",
+        f"    __replank_pass = {_LANE}.leaf",
+        "    if __replank_pass is not None:",
+        "        __replank_pass.count += 1",
+        "    else:",
+        f"        __replank_pass = __replank_begin__({_LANE}, {call!r}, __replank_beat__.at)",
+        f"        {_LANE}.chains.add(__replank_pass)",
+        "        __replank_set_chain__(__replank_pass)",
+        "else:",
+        f"    __replank_pass = {_LANE}.enter({call!r})",
+    ]
 
 
 class _AwaitHidden(ast.NodeTransformer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import io
 import math
 import os
@@ -275,10 +276,7 @@ def _warning_lines(warned: list[warnings.WarningMessage], request: Examine) -> l
 
 def _installed(names: set[str]) -> tuple[str, ...]:
     """Keep the modules that lie among installed packages: those do not change under our feet."""
-    paths = sysconfig.get_paths()
-    folders = tuple(
-        f"{paths[one]}{os.sep}" for one in ("stdlib", "platstdlib", "purelib", "platlib")
-    )
+    folders = installed_folders()
     kept = []
     for name in sorted(names):
         module = sys.modules.get(name)
@@ -286,6 +284,16 @@ def _installed(names: set[str]) -> tuple[str, ...]:
         if isinstance(file, str) and file.startswith(folders):
             kept.append(name)
     return tuple(kept[:_IMPORTED_MAX])
+
+
+@functools.cache
+def installed_folders() -> tuple[str, ...]:
+    """Return where installed packages lie; asked by the server too, so that no child has to look.
+
+    Python reads all its build settings for this, which is a tenth of an examination.
+    """
+    paths = sysconfig.get_paths()
+    return tuple(f"{paths[one]}{os.sep}" for one in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _flush() -> None:
@@ -300,4 +308,4 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-__all__ = ["WHERE_SIGNAL", "examine_and_exit"]
+__all__ = ["WHERE_SIGNAL", "examine_and_exit", "installed_folders"]
