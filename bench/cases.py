@@ -70,9 +70,9 @@ CASES = (
 )
 
 LONGER = {
-    "broken": ("--times", "20"),
     "simulation": ("--runs", "20000"),
     "search": ("--modules", "3", "--faults", "2"),
+    "broken": ("--times", "20"),
     "soak": ("--reloads", "2000"),
     "faults": ("--everything", "--runs", "20000", "--seconds", "600"),
 }
