@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import CodeType, CoroutineType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from replank.code.passage import COUNT_LINES, LANE, LEAVE_LINES, enter_lines
 from replank.syntax import parse_module
 from replank.traffic.beat import last_beat
 from replank.traffic.calls import Chain, chain_var
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 ENTRY_PREFIX: Final = "_replank_entry_"
 
-_LANE: Final = "__replank_lane__"
 _MARKS: Final = frozenset({"query", "replank.query"})
 _NO_CALLS: Final = frozenset({"on_start", "on_stop", "host", "spawn"})
 _NO_CALL_PREFIXES: Final = ("_", "check_", "migrate_")
@@ -233,25 +233,19 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
     has_doc = ast.get_docstring(node, clean=False) is not None
     doc, rest = (body[:1], body[1:]) if has_doc else ([], body)
     gate = [
-        f"if not {_LANE}.open:",
-        f"    return await {_LANE}.detour({node.name!r}, {_forwarded(node.args, method=method)})",
+        f"if not {LANE}.open:",
+        f"    return await {LANE}.detour({node.name!r}, {_forwarded(node.args, method=method)})",
     ]
     if _suspends(node):
-        prelude = _at(node, [*gate, *_enter(node.name)])
-        leave = _at(node, _LEAVE)
+        prelude = _at(node, [*gate, *enter_lines(node.name)])
+        leave = _at(node, LEAVE_LINES)
         guarded = ast.Try(body=rest or [ast.Pass()], handlers=[], orelse=[], finalbody=leave)
         counted: list[ast.stmt] = [*prelude, guarded]
     else:
-        count = [
-            "__replank_c = __replank_chain__()",
-            "if __replank_c is not None and __replank_c.first is not None:",
-            f"    __replank_c.touch({_LANE})",
-            f"{_LANE}.calls += 1",
-        ]
         # `__replank_lane__.calls += 1` is no assignment to the name: the lane stays a global.
         if isinstance(node, ast.FunctionDef):
             rest = [_AwaitHidden(node).visit(one) for one in rest]
-        counted = [*_at(node, [*gate, *count]), *rest]
+        counted = [*_at(node, [*gate, *COUNT_LINES]), *rest]
     entry = ast.AsyncFunctionDef(
         name=ENTRY_PREFIX + node.name,
         args=_bare_arguments(node.args),
@@ -263,35 +257,6 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
     if "type_params" in entry._fields:
         vars(entry)["type_params"] = []  # Python 3.12 on; the typing stubs of 3.11 lack it
     return ast.fix_missing_locations(ast.copy_location(entry, node))
-
-
-_LEAVE: Final = [
-    "if __replank_pass is not None:",
-    f"    if {_LANE}.quick and __replank_pass.others is None:",
-    "        __replank_pass.first = None",
-    f"        {_LANE}.chains.discard(__replank_pass)",
-    "    else:",
-    "        __replank_pass.leave()",
-]
-"""What `Chain.leave` does; written out where nobody has to be told."""
-
-
-def _enter(call: str) -> list[str]:
-    """Return what `Lane.enter` does, written out for a call from outside while nobody looks."""
-    return [
-        "__replank_pass = __replank_chain__()",
-        f"if {_LANE}.quick and (__replank_pass is None or __replank_pass.first is None):",
-        f"    {_LANE}.calls += 1",
-        f"    __replank_pass = {_LANE}.leaf",
-        "    if __replank_pass is not None:",
-        "        __replank_pass.count += 1",
-        "    else:",
-        f"        __replank_pass = __replank_begin__({_LANE}, {call!r}, __replank_beat__.at)",
-        f"        {_LANE}.chains.add(__replank_pass)",
-        "        __replank_set_chain__(__replank_pass)",
-        "else:",
-        f"    __replank_pass = {_LANE}.enter({call!r})",
-    ]
 
 
 class _AwaitHidden(ast.NodeTransformer):
@@ -310,7 +275,7 @@ class _AwaitHidden(ast.NodeTransformer):
             return node
         text = (
             "return __replank_r if (__replank_r := 0).__class__ is not __replank_coroutine__ "
-            f"else await __replank_hidden__({_LANE}, {self._node.name!r}, __replank_r)"
+            f"else await __replank_hidden__({LANE}, {self._node.name!r}, __replank_r)"
         )
         (made,) = _at(self._node, [text])
         for one in ast.walk(made):
