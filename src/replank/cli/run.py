@@ -268,7 +268,8 @@ def find_differing(modules: Iterable[ModuleStatus]) -> dict[str, str]:
             digest = digest_of(Path(module.source))
         except ReplankError as error:
             differing[module.name] = (
-                f"its source cannot be read ({error.what}): mend it first; what was committed last serves"
+                f"its source cannot be read ({error.what}): mend it first;"
+                " what was committed last serves"
             )
             continue
         if digest != module.digest:
