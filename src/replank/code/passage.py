@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from replank.traffic.leaf import SINCE
+
 LANE: Final = "__replank_lane__"
 
 COUNT_LINES: Final = [
@@ -37,12 +39,14 @@ def enter_lines(call: str) -> list[str]:
         f"    __replank_pass = {LANE}.leaf",
         "    if __replank_pass is not None:",
         "        __replank_pass.count += 1",
+        f"        {SINCE} = __replank_beat__.at",
         "    else:",
         f"        __replank_pass = __replank_begin__({LANE}, {call!r}, __replank_beat__.at)",
         f"        {LANE}.chains.add(__replank_pass)",
         "        __replank_set_chain__(__replank_pass)",
         "else:",
         f"    __replank_pass = {LANE}.enter({call!r})",
+        f"    {SINCE} = __replank_beat__.at",
     ]
 
 

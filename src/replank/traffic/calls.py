@@ -7,6 +7,7 @@ import contextvars
 import traceback
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ import msgspec
 
 from replank.suspended import references
 from replank.traffic.beat import BEAT_S
-from replank.traffic.leaf import LeafPass
+from replank.traffic.leaf import SINCE, LeafPass
 from replank.traffic.thread_calls import ThreadCall
 
 _STACK_DEPTH_MAX = 50
@@ -232,7 +233,7 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
 
     Args:
         lanes: The lanes that are being drained.
-        since: When the drain began; calls whose beginning nobody noted are at least as old.
+        since: When the drain began; a call whose beginning nobody noted is at least as old.
     """
     lanes = tuple(lanes)
     chains = {chain for lane in lanes for chain in tuple(lane.chains)}
@@ -252,16 +253,16 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
                 chain=chain,
             )
         )
-    age_s = now - (now if since is None else since)
+    least_s = now - (now if since is None else since)
     for lane in lanes:
         module = lane.gate.module
         found = [one for one in held.leaves if one[0] is lane]
         blockers += [
-            Blocker(module, call, age_s, stack, task, (module,), leaf=lane.leaf)
-            for _, call, task, stack in found
+            Blocker(module, call, max(least_s, now - began), stack, task, (module,), leaf=lane.leaf)
+            for _, call, task, stack, began in found
         ]
         unseen = lane.in_flight - len(lane.chains) - len(found)  # run by something else than a task
-        blockers += [Blocker(module, "a call", age_s, (), None, (module,))] * unseen
+        blockers += [Blocker(module, "a call", least_s, (), None, (module,))] * unseen
     return tuple(blockers)
 
 
@@ -270,7 +271,7 @@ class _Holders:
     """Which task holds which call, and where it stands."""
 
     chains: dict[int, tuple[asyncio.Task[Any] | None, tuple[str, ...]]]
-    leaves: list[tuple[LaneOfChain, str, asyncio.Task[Any] | None, tuple[str, ...]]]
+    leaves: list[tuple[LaneOfChain, str, asyncio.Task[Any] | None, tuple[str, ...], float]]
 
 
 def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
@@ -287,7 +288,8 @@ def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
                     held.chains[id(value)] = (holder, tuple(map(_place, frames[depth:])))
                 elif isinstance(value, LeafPass) and value.lane in lanes:
                     places = tuple(map(_place, frames[depth:]))
-                    held.leaves.append((value.lane, frame.f_code.co_name, holder, places))
+                    began = frame.f_locals.get(SINCE, inf)
+                    held.leaves.append((value.lane, frame.f_code.co_name, holder, places, began))
     return held
 
 

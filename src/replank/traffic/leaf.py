@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 GRACE_LOOK_S = 0.001
+SINCE = "__replank_since__"
+"""The local variable of a counted call that says when it began, to a beat; no class mangles it."""
 
 
 class LaneOfLeaf(Protocol):

@@ -7,12 +7,14 @@ import asyncio
 import functools
 import inspect
 import traceback
+from time import perf_counter
 
 import pytest
 
 from replank.code import loader as loader_module
 from replank.code.entries import ENTRY_PREFIX, add_entries, collect_entries, generic_entry
-from replank.traffic.calls import chain_var, outside_chain
+from replank.traffic.beat import last_beat
+from replank.traffic.calls import chain_var, find_blockers, outside_chain
 from replank.traffic.gate import Gate
 from replank.traffic.lane import Lane, LaneState
 from replank.traffic.leaf import LeafPass
@@ -195,6 +197,36 @@ async def test_a_call_that_entered_while_somebody_looked_leaves_when_nobody_does
     go.set()
     await asyncio.gather(*calls)
     assert (real_lane.in_flight, real_lane.gate.longest_call_s) == (0, 0.0)
+
+
+async def test_what_blocks_a_drain_is_named_with_its_age_and_line(
+    real_lane: Lane, waiting, monkeypatch
+) -> None:
+    go = asyncio.Event()
+    monkeypatch.setattr(last_beat, "at", perf_counter() - 5)
+    call = waiting(go)
+    await asyncio.sleep(0)
+    (blocker,) = find_blockers([real_lane], since=perf_counter())
+    assert 5 <= blocker.age_s < 6
+    assert (blocker.call, blocker.task) == ("wait", call)
+    assert blocker.stack[0].endswith("in wait")
+    go.set()
+    await call
+
+
+async def test_a_wrapped_call_that_blocks_a_drain_is_named_with_its_age(
+    real_lane: Lane, monkeypatch
+) -> None:
+    real_lane.leaf = LeafPass(real_lane)
+    go = asyncio.Event()
+    monkeypatch.setattr(last_beat, "at", perf_counter() - 5)
+    entry = generic_entry(real_lane, "wait", go.wait, is_async=True)
+    call = asyncio.create_task(entry(), context=outside_chain())
+    await asyncio.sleep(0)
+    (blocker,) = find_blockers([real_lane], since=perf_counter())
+    assert 5 <= blocker.age_s < 6
+    go.set()
+    await call
 
 
 async def test_a_call_that_went_through_two_lanes_quickly_leaves_both(load) -> None:
