@@ -61,6 +61,10 @@ CASES = (
     Case("peers", "what people use today, on one timetable", None, (), 180),
     Case("dashboard", "its page in a browser: first paint, memory", None, (), 90),
     Case("verify", "bad edits caught, good ones taken", None, ("--json",)),
+    Case(
+        "probation", "planted faults sent back, and no false alarm", None, ("--repeats", "3"), 150
+    ),
+    Case("broken", "broken candidates, and what calls notice of them", None, ("--times", "2"), 120),
     Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400"), 90),
     Case("faults", "a fault in each phase", None, _ALL_FAULTS, 150),
 )
@@ -68,6 +72,7 @@ CASES = (
 LONGER = {
     "simulation": ("--runs", "20000"),
     "search": ("--modules", "3", "--faults", "2"),
+    "broken": ("--times", "20"),
     "soak": ("--reloads", "2000"),
     "faults": ("--everything", "--runs", "20000", "--seconds", "600"),
 }

@@ -163,7 +163,7 @@ def call_cost(rows: list[Row]) -> str:
 
 def observed(rows: list[Row]) -> str:
     calls = [row for row in rows if "observed_ratio" in row]
-    return _by_python(calls, ("entry_ratio", "observed_ratio", "replayed_ratio"))
+    return _by_python(calls, ("probation_on_off", "replay_on_off"))
 
 
 def isolation(rows: list[Row]) -> str:
@@ -179,6 +179,57 @@ def isolation(rows: list[Row]) -> str:
 
     cells = ((kind, *(shown(found.get((kind, one))) for one in pythons)) for kind in kinds)
     return grid(("called", *pythons), cells)
+
+
+def probation(rows: list[Row]) -> str:
+    head = ("planted", "sent back", "commit to old version serving, median / longest")
+    head += ("calls hurt, median", "writes lost")
+    planted = [row for row in rows if "rollback_s" in row]
+    cells = (
+        (
+            row["planted"],
+            f"{row['sent_back']} of {row['trials']}",
+            slashed(row["rollback_s"]["median"], row["rollback_s"]["max"], unit="s"),
+            f"{row['held_mb']} MB held" if "held_mb" in row else row["hurt_median"],
+            row["lost"],
+        )
+        for row in planted
+    )
+    parts = [came_about(rows), grid(head, cells)]
+    parts += [
+        f"An unchanged version under noise was sent back in {row['sent_back']} of {row['trials']} "
+        f"trials; {row['calls_looked_at']:,} calls were looked at."
+        for row in rows
+        if "calls_looked_at" in row
+    ]
+    return "\n\n".join(parts)
+
+
+def broken(rows: list[Row]) -> str:
+    head = ("candidate", "ended", "next edit committed", "calls", "over 5 ms", "longest, ms")
+    tried = [row for row in rows if "candidate" in row]
+    cells = (
+        (
+            row["candidate"],
+            ", ".join(f"{count} {outcome}" for outcome, count in row["outcomes"].items()),
+            f"{row['next_edit_committed']} of {row['times']}",
+            row["calls"],
+            row["over_5_ms"],
+            row["longest_ms"],
+        )
+        for row in tried
+    )
+    parts = [came_about(rows), grid(head, cells)]
+    for row in rows:
+        if "without_a_reload" in row:
+            quiet = row["without_a_reload"]
+            exact = "exact" if row["sum_is_exact"] else "**wrong**"
+            parts.append(
+                f"Without a reload, in the same run: {quiet['over_5_ms']:,} of {quiet['calls']:,} "
+                f"calls over 5 ms, the longest {quiet['longest_ms']:.1f} ms. "
+                f"{row['failed_calls']} calls failed in all; the module's sum is {exact}."
+            )
+    return "\n\n".join(parts)
 
 
 def instructions(rows: list[Row]) -> str:
@@ -258,6 +309,8 @@ SECTIONS = {
     "call-cost": Section(("call_cost",), call_cost),
     "observed": Section(("call_cost",), observed),
     "isolation": Section(("call_cost",), isolation),
+    "probation": Section(("probation",), probation),
+    "broken": Section(("broken",), broken),
     "instructions": Section(("instructions",), instructions),
     "tables": Section(("state",), states.tables),
     "pause-sizes": Section(("pause",), states.pause_by_size),

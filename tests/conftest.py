@@ -7,6 +7,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Many tests start a host as a process of its own; each would compile all of Replank anew where the
+# environment forbids to keep what was compiled (modules are compiled from their source in any case).
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 settings.register_profile(
     "suite",
     deadline=None,

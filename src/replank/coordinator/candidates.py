@@ -218,6 +218,7 @@ class Candidates:
             if one.tests is not None and not one.tests.passed:
                 tx.warnings.append(f"{one.name}: every one of its tests was skipped")
         one.candidate = await self.workshop.make(one.slot, one.version, tx.effects, probed=probed)
+        tx.warnings += tx.effects.take_notes()
         tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
 
     async def _take_back(self, tx: Transaction) -> None:

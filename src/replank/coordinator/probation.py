@@ -107,6 +107,7 @@ class Probation:
         for one in self.participants.values():
             await self._attempt(f"settling the state of {one.name}", one.state.settle())
         if self.watch is not None:
+            await self._attempt("measuring what the old version holds", self.watch.measure())
             self.watch.begin()
         self._settled.set()
         await self._follow()

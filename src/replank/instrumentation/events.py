@@ -194,6 +194,7 @@ AnyEvent = (
     | PhaseStarted
     | PhaseEnded
     | ReloadEnded
+    | CanaryMoved
     | ProbationStarted
     | ProbationEnded
     | GenerationRetired
@@ -254,6 +255,7 @@ class Bus:
 __all__ = [
     "AnyEvent",
     "Bus",
+    "CanaryMoved",
     "ConfigReloaded",
     "Event",
     "GenerationLeaked",

@@ -49,13 +49,17 @@ class Up:
         new, self.residue = self.migration.upgrade_and_park(tree, _again(self._parked))
         return new
 
-    def back(self, tree: dict[str, Any]) -> dict[str, Any] | None:
+    def back(
+        self, tree: dict[str, Any], new: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """Return what going up and down again makes of a state."""
         migration = self.migration
         # Nobody knows what a pair of functions loses on purpose: `migrations check` tells.
         if migration.identity or any(isinstance(one, Apply) for _, one in migration.forward):
             return None
-        new, lost = migration.upgrade_and_park(tree, _again(self._parked))
+        lost = self.residue
+        if new is None:
+            new, lost = migration.upgrade_and_park(tree, _again(self._parked))
         return migration.downgrade_and_park(new, lost)[0]
 
 
@@ -83,7 +87,7 @@ class Down:
                 old[one.table].setdefault(one.key, one.value)
         return old
 
-    def back(self, _tree: dict[str, Any]) -> None:
+    def back(self, _tree: dict[str, Any], _new: dict[str, Any] | None = None) -> None:
         """Say nothing: the state was checked on its way up."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from replank.suspended import references
+from replank.traffic.beat import BEAT_S
 from replank.traffic.leaf import LeafPass
 from replank.traffic.thread_calls import ThreadCall
 
@@ -35,9 +36,11 @@ class LaneOfChain(Protocol):
 
     chains: set[Chain]
     leaf: LeafPass | None
+    quick: bool
     on_empty: Callable[[], None] | None
     seal: Any
     timed: bool
+    timed_since: float
     left_behind: dict[Chain, ThreadCall]
 
     @property
@@ -53,17 +56,19 @@ class LaneOfChain(Protocol):
         """How many calls from outside are in flight there."""
 
 
-class Chain(msgspec.Struct, eq=False):
+class Chain(msgspec.Struct, eq=False, gc=False):
     """One call from outside with all the calls it makes in turn; it carries its own admission.
 
     Every suspending call makes one. It is a Struct because that is made in half the time of a plain
-    object, and when it has ended it stays in its context, dead: to put the context back costs more
-    than to ask the next one that looks whether the chain lives.
+    object, and unknown to the collector, which would take a third again: a chain that has ended
+    refers to nothing. Ended, it stays in its context, dead: to put the context back costs more than
+    to ask the next one that looks whether the chain lives.
 
     Attributes:
         first: The lane that it entered first; None once it has ended.
         call: Name of its outermost call.
-        started_at: When it began, in seconds of `perf_counter`.
+        started_at: When it began, in seconds of `perf_counter`; up to a beat earlier when it began
+            while nobody looked.
         others: Further lanes that it has touched, in order; None for none.
         waits_at: The gates at which branches of it wait.
         blocker: Set when a drain's policy ends the call.
@@ -126,16 +131,23 @@ class Chain(msgspec.Struct, eq=False):
         if first is None:
             return
         if first.timed:
-            gate = first.gate
-            gate.longest_call_s = max(gate.longest_call_s, perf_counter() - self.started_at)
+            self._note_length(first)
         self.first = None
         first.chains.discard(self)
         if first.on_empty is not None or self.others is not None:
             self._tell(first)
 
+    def _note_length(self, first: LaneOfChain) -> None:
+        began, since = self.started_at, first.timed_since
+        if began < since:  # known to a beat only: it took this long, or a little less than this
+            began = min(began + BEAT_S, since)
+        gate = first.gate
+        gate.longest_call_s = max(gate.longest_call_s, perf_counter() - began)
+
     def _tell(self, first: LaneOfChain) -> None:
         """Tell the drains of every lane that this chain has left."""
         others, self.others = self.others or [], None
+        self.waits_at = ()
         for lane in others:
             lane.chains.discard(self)
         for lane in (first, *others):

@@ -53,6 +53,11 @@ class Tasks:
         """How many tasks run, timers included."""
         return len(self._running)
 
+    @property
+    def all_running(self) -> Mapping[asyncio.Task[Any], str | None]:
+        """What runs, timers included, with the names of the methods."""
+        return self._running
+
     def hold(self) -> None:
         """Keep every task where it stands, timers too; what is spawned from now on runs."""
         self._held.update(self._running)
