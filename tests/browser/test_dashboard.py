@@ -24,6 +24,9 @@ def test_it_shows_what_serves_and_follows_a_reload_of_another(page, served):
     row = page.get_by_role("article", name="ledger", exact=True)
     row.locator(".version").get_by_text("1.0", exact=True).wait_for()
     assert "token" not in page.url
+    page.get_by_role("button", name="Started").last.click()  # what the host began with
+    body_of(page).get_by_role("heading", name="Started").wait_for()
+    assert page.locator(".phases").count() == 0  # nothing was reloaded
     call(served, "deposit", owner="ada", cents=5)
     served.edit('version="1.0"', 'version="1.1"')
     assert served.reload("ledger")["outcome"] == "committed"
@@ -93,6 +96,7 @@ def test_a_bad_version_is_shown_as_text_with_what_to_do(page, served):
     dialog.get_by_role("heading", name="ledger: this would be rejected").wait_for()
     assert dialog.get_by_text("<img src=x onerror=alert(1)>").first.is_visible()
     assert page.locator("img[src=x]").count() == 0
+    assert dialog.get_by_text("same shape").count() == 0  # of what was not loaded nothing is known
     dialog.get_by_role("button", name="Try all the same").click()
     body_of(page).get_by_role("heading", name="Rejected").wait_for()
     assert page.locator(".entry").first.inner_text().startswith("✘")

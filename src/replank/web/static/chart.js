@@ -2,7 +2,7 @@
 // pause of a few milliseconds and a call of a tenth of one are both to be seen.
 
 import { h, svg } from "./dom.js";
-import { OUTCOMES, clock, count, duration, headline, rate } from "./format.js";
+import { clock, count, duration, endOf, headline, rate } from "./format.js";
 import { model, startOf } from "./model.js";
 
 const LEFT = 46;
@@ -92,7 +92,7 @@ function markers(reloads, x, from, to, named) {
   reloads.forEach((report, index) => {
     const start = x(Math.max(from, startOf(report)));
     const end = x(Math.min(to, startOf(report) + report.total_s));
-    const { mark, word } = OUTCOMES[report.outcome];
+    const { mark, word } = endOf(report);
     nodes.push(svg("rect", { class: `band ${report.outcome}`, x: start, y: TOP, width: Math.max(2, end - start), height: bottom - TOP },
       svg("title", {}, `${headline(report)}: ${word}, pause ${duration(report.pause_s)}`)));
     const name = `${mark} ${headline(report)}`;
