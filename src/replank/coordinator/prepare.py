@@ -23,6 +23,7 @@ from replank.coordinator.replays import keep_recent
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
 from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
+from replank.isolation.service import Isolation
 from replank.module import Runtime
 from replank.reading import read_definition
 from replank.state.parking import ParkedStore
@@ -53,6 +54,8 @@ class Workshop:
     """Keeps the records that did not migrate."""
     parked: ParkedStore
     """Keeps what an older version has no room for."""
+    isolation: Isolation
+    """Starts the processes of isolated modules."""
     trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
@@ -88,6 +91,8 @@ class Workshop:
         """
         compiled = await self._examine(slot, version) if probed else None
         number = self.next_generation(slot.name)
+        if slot.config.isolated:
+            return await self._make_isolated(slot, version, number, compiled)
         lane = Lane(slot.gate, number)
         names = {"__replank_lane__": lane, "__replank_chain__": chain_var.get}
         load = functools.partial(
@@ -124,6 +129,22 @@ class Workshop:
         keep_recent(slot, made)
         made.effects = effects
         effects.owner.entries.update(codes_of(lane.entries.values()))
+        return made
+
+    async def _make_isolated(
+        self, slot: Slot, version: Version, number: int, compiled: bytes | None
+    ) -> Generation:
+        made = await self.isolation.make(
+            slot.gate,
+            number,
+            version,
+            compiled,
+            lambda: slot.config,
+            self.config.probe_timeout_s,
+            lambda digest: self.stored(slot, None, digest),
+        )
+        slot.loaded.add(made)
+        keep_recent(slot, made)
         return made
 
     async def signer_of(self, name: str, version: Version) -> str | None:

@@ -100,7 +100,7 @@ class Rehearsal:
         with self.coordinator.workshop.watchdog:
             try:
                 await self._end_probations(tx)
-                self.coordinator.candidates.find_ways(tx, _no_call_runs)
+                await self.coordinator.candidates.find_ways(tx, _no_call_runs)
                 for phase in _WINDOW:
                     await self._phase(tx, phase, checks)
             except Exception as raised:

@@ -29,6 +29,8 @@ _WARNINGS: Final = (
     events.Warned,
     events.MessageFailed,
     events.TimerFailed,
+    events.WorkerEnded,
+    events.WorkerGaveUp,
     events.GenerationLeaked,
 )
 
@@ -63,6 +65,13 @@ def line_of(event: events.Event) -> str:
             return f"{event.module}: message {event.call} failed: {event.error.message}"
         case events.TimerFailed():
             return f"{event.module}: timer {event.timer} failed: {event.error.message}"
+        case events.WorkerEnded():
+            return f"{event.module}: its process {event.pid} ended: {event.how}"
+        case events.WorkerRestarted():
+            saved = f"of {event.saved_at}" if event.saved_at else "as at its first start"
+            return f"{event.module}: serves in process {event.pid}, with its state {saved}"
+        case events.WorkerGaveUp():
+            return f"{event.module}: stays down: {event.error.message}"
         case events.Warned():
             return f"{event.module}: {event.text}" if event.module else event.text
         case _:
