@@ -6,9 +6,31 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from replank.definition import Definition
+from replank.definition import Call, Definition
 from replank.errors import UnknownCall, UnknownModule
 from replank.traffic.json_arguments import Arguments, CallReader
+from replank.traffic.message import RawArguments
+
+
+class RemoteReader:
+    """Hands the JSON on to the process that knows the types of the call.
+
+    Args:
+        call: The call.
+    """
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def read(self, body: bytes) -> Arguments:
+        """Return the body itself as the only argument.
+
+        Args:
+            body: What was sent.
+        """
+        return (RawArguments(body),), {}
 
 
 class ReaderCache:
@@ -22,9 +44,9 @@ class ReaderCache:
 
     def __init__(self, host: Any) -> None:
         self._host = host
-        self._by_module: dict[str, tuple[Definition, dict[str, CallReader]]] = {}
+        self._by_module: dict[str, tuple[Definition, dict[str, CallReader | RemoteReader]]] = {}
 
-    def reader(self, module: str, name: str) -> CallReader:
+    def reader(self, module: str, name: str) -> CallReader | RemoteReader:
         """Return the reader of a call.
 
         Args:
@@ -50,7 +72,9 @@ class ReaderCache:
                     expected=", ".join(sorted(definition.calls)) or "no calls at all",
                     do=_nearest(name, definition.calls),
                 )
-            reader = cached[1][name] = CallReader(module, call)
+            reader = cached[1][name] = (
+                RemoteReader(call) if call.remote else CallReader(module, call)
+            )
         return reader
 
     def _definition(self, module: str) -> Definition:

@@ -194,7 +194,7 @@ class ReloadCoordinator:
 
     async def _verify_in_window(self, tx: Transaction) -> str:
         limit_s = self.config.reload.verify_timeout_s
-        held = invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
+        held = await invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
         with self.candidates.chain(tx):
             checked = await self._check(tx, "rehearsal")
             again = await replay(tx, self.workshop.watchdog, limit_s)
@@ -242,7 +242,7 @@ class ReloadCoordinator:
         return ""
 
     async def _verify_in_pause(self, tx: Transaction) -> str:
-        held = invariants.verify(tx, self.config.reload.verify_timeout_s)
+        held = await invariants.verify(tx, self.config.reload.verify_timeout_s)
         return ", ".join(filter(None, (*held, await self._check(tx, "pause"))))
 
     async def _commit_in_pause(self, tx: Transaction) -> None:

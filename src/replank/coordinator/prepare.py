@@ -144,6 +144,8 @@ class Workshop:
             lambda digest: self.stored(slot, None, digest),
         )
         slot.loaded.add(made)
+        # What is in memory is its process, and that ends when it is unloaded.
+        made.on_unload = lambda: slot.loaded.discard(made)
         keep_recent(slot, made)
         return made
 

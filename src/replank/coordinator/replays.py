@@ -9,6 +9,7 @@ from replank.coordinator.slot import Slot
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import CallKind
 from replank.errors import CheckError
+from replank.isolation.transfer import RemoteTransfer
 from replank.report import Phase, ReplayReport
 from replank.verification.replay import Replay, Side
 from replank.verification.watchdog import Watchdog
@@ -50,6 +51,7 @@ async def replay(tx: Transaction, watchdog: Watchdog, limit_s: float) -> list[st
             one.state.align,
             watchdog,
             limit_s,
+            one.state.again if isinstance(one.state, RemoteTransfer) else None,
         )
         allowed = {*one.slot.config.replay_expected, *tx.expect_changes}
         found = await asked.run(

@@ -17,6 +17,7 @@ from replank.coordinator.phases import Course, Where
 from replank.coordinator.slot import Slot, WayBack
 from replank.errors import PhaseTimeout
 from replank.instrumentation.events import Event, PhaseEnded, PhaseStarted
+from replank.isolation.invariants import RemoteInvariants
 from replank.report import (
     ModuleReport,
     Phase,
@@ -66,7 +67,7 @@ class Participant:
     """What the candidate offers otherwise than what serves."""
     quarantined: str = ""
     """Where the records are kept that did not migrate; "" when all of them did."""
-    invariants: Invariants | None = None
+    invariants: Invariants | RemoteInvariants | None = None
     """What a reload must not change, and what the old version said of it."""
 
     @property

@@ -65,6 +65,18 @@ def line_of(event: events.Event) -> str:
             return f"{event.module}: message {event.call} failed: {event.error.message}"
         case events.TimerFailed():
             return f"{event.module}: timer {event.timer} failed: {event.error.message}"
+        case events.WorkerEnded() | events.WorkerRestarted() | events.WorkerGaveUp():
+            return _line_of_worker(event)
+        case events.Warned():
+            return f"{event.module}: {event.text}" if event.module else event.text
+        case _:
+            return _line_of_change(event)
+
+
+def _line_of_worker(
+    event: events.WorkerEnded | events.WorkerRestarted | events.WorkerGaveUp,
+) -> str:
+    match event:
         case events.WorkerEnded():
             return f"{event.module}: its process {event.pid} ended: {event.how}"
         case events.WorkerRestarted():
@@ -72,10 +84,6 @@ def line_of(event: events.Event) -> str:
             return f"{event.module}: serves in process {event.pid}, with its state {saved}"
         case events.WorkerGaveUp():
             return f"{event.module}: stays down: {event.error.message}"
-        case events.Warned():
-            return f"{event.module}: {event.text}" if event.module else event.text
-        case _:
-            return _line_of_change(event)
 
 
 def _line_of_change(event: events.Event) -> str:

@@ -59,6 +59,8 @@ class RemoteWorker:
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.resumable: tuple[str, ...] = ()
         """Spawned methods that ran in it when it last said so."""
+        self.state_size = (0, 0)
+        """Records of its state and about their bytes, when it last said so."""
         self.handles: Mapping[str, Any] = {}
         self.runtime: Runtime | None = None
         self._task_failed = task_failed
@@ -66,7 +68,7 @@ class RemoteWorker:
         self._streams: dict[int, Any] = {}
         self._tickets: dict[int, Any] = {}
         self._last = 0
-        self._dying: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._operations: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
             "outer": self._outer,
             "outer_open": self._outer_open,
@@ -143,23 +145,37 @@ class RemoteWorker:
         """Whether it can be asked."""
         return not self._link.closed
 
-    async def request(self, name: str, *args: Any) -> Any:
+    async def request(self, name: str, *args: Any, patience_s: float | None = None) -> Any:
         """Ask for an operation, by name.
 
-        Raises:
-            LinkEnded: It is gone.
-            BaseException: What it raised.
-        """
-        return unpack_in_host(await self._link.ask(name, pack(args)))
-
-    async def ask(self, name: str, body: bytes, context: Context | None) -> Any:
-        """Ask for a call or for the next item of a stream; what it calls in turn runs in `context`.
+        Args:
+            name: Of the operation.
+            args: What it takes.
+            patience_s: Seconds that it may go on after the caller was cancelled; then the process
+                is ended.
 
         Raises:
             LinkEnded: It is gone.
             BaseException: What it raised.
         """
-        return unpack_in_host(await self._link.ask(name, body, context))
+        return unpack_in_host(await self._link.ask(name, pack(args), None, patience_s))
+
+    async def ask(
+        self, name: str, body: bytes, context: Context | None, patience_s: float | None = None
+    ) -> Any:
+        """Ask for a call or for the next item of a stream.
+
+        Args:
+            name: "call" or "next".
+            body: What it takes.
+            context: In which it is run what it calls in turn.
+            patience_s: As for `request`.
+
+        Raises:
+            LinkEnded: It is gone.
+            BaseException: What it raised.
+        """
+        return unpack_in_host(await self._link.ask(name, body, context, patience_s))
 
     def note(self, name: str, *args: Any) -> None:
         """Tell it something that wants no answer; what is asked later finds it done."""
@@ -180,7 +196,6 @@ class RemoteWorker:
         self.wanted = False
         self._link.close()
         self.process.kill()
-        self._bury_later()
 
     async def abort(self, because: str) -> None:
         """End it because of what it does; it first writes where it stands.
@@ -276,6 +291,12 @@ class RemoteWorker:
         """Return what was raised here, for the worker."""
         return pack(tuple(tell(error, None, "")))
 
+    def stuck(self, name: str) -> None:
+        """End a process that goes on with what it was told to leave."""
+        if self._ending is None:
+            work = self.abort(f"{name} went on after it was cancelled")
+            self._ending = asyncio.get_running_loop().create_task(work)
+
     def ended(self) -> None:
         """Note that it is gone."""
         streams, self._streams = self._streams, {}
@@ -286,15 +307,6 @@ class RemoteWorker:
         if self.wanted:
             self.wanted = False
             self._on_end(self)
-        self._bury_later()
-
-    def _bury_later(self) -> None:
-        if self._dying is None:
-            self._dying = asyncio.get_running_loop().create_task(self._bury())
-
-    async def _bury(self) -> None:
-        """Keep what it said at its end until whoever asks has been told, then let it go."""
-        await asyncio.wait((self.process.ended,))
 
 
 def _log(name: str, level: int, text: str, trace: str) -> None:

@@ -46,6 +46,9 @@ class Served(Protocol):
     def failed(self, error: BaseException) -> bytes:
         """Return an exception as the body of an answer."""
 
+    def stuck(self, name: str) -> None:
+        """Note that a request goes on at the other end although it was cancelled."""
+
     def ended(self) -> None:
         """Note that the other end is gone."""
 
@@ -94,7 +97,11 @@ class Link(asyncio.Protocol):
     # -- asking -----------------------------------------------------------------------------------
 
     async def ask(
-        self, name: str, body: bytes, context: contextvars.Context | None = None
+        self,
+        name: str,
+        body: bytes,
+        context: contextvars.Context | None = None,
+        patience_s: float | None = None,
     ) -> bytes:
         """Ask the other end, and return the body of its answer.
 
@@ -105,6 +112,8 @@ class Link(asyncio.Protocol):
             name: What is asked.
             body: What goes with it.
             context: Kept while it is answered, for what it asks for in turn.
+            patience_s: Seconds that it may go on after the caller was cancelled; for ever when
+                left out.
 
         Raises:
             LinkEnded: The other end is gone; what it has done of it is not known.
@@ -124,22 +133,28 @@ class Link(asyncio.Protocol):
             return await answer
         except asyncio.CancelledError:
             if answer.cancelled() and not self.closed:
-                await self._cancelled(number)
+                await self._cancelled(number, name, patience_s)
             raise
         finally:
             self._waiting.pop(number, None)
             if context is not None:
                 self.contexts.pop(number, None)
 
-    async def _cancelled(self, number: int) -> None:
+    async def _cancelled(self, number: int, name: str, patience_s: float | None) -> None:
         """Cancel a request at the other end, and return when it has ended there."""
-        self._waiting[number] = ended = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiting[number] = ended = loop.create_future()
         self._send(CANCEL, number, "", b"")
+        last = None if patience_s is None else loop.time() + patience_s
         while not ended.done():
+            left_s = None if last is None else max(0.0, last - loop.time())
             try:
-                await asyncio.wait((ended,))
+                await asyncio.wait((ended,), timeout=left_s)
             except asyncio.CancelledError:  # once is enough; the task stays marked as cancelled
                 continue
+            if not ended.done() and last is not None and loop.time() >= last:
+                self._served.stuck(name)
+                return
         if not ended.cancelled():
             ended.exception()
 
@@ -186,7 +201,7 @@ class Link(asyncio.Protocol):
         self._buffer = bytearray(data[at:])
 
     def _is_whole(self, buffer: bytearray) -> bool:
-        (length,) = _LENGTH.unpack_from(buffer, 0)
+        length: int = _LENGTH.unpack_from(buffer, 0)[0]
         return len(buffer) - _LENGTH.size >= length
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -203,7 +218,7 @@ class Link(asyncio.Protocol):
 
     def _take(self, frame: Frame) -> None:
         kind, number, name, body = frame
-        if kind == ANSWER or kind == FAIL:
+        if kind in (ANSWER, FAIL):
             answer = self._waiting.get(number)
             if answer is None or answer.done():
                 return

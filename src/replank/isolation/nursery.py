@@ -116,9 +116,9 @@ class Nursery:
             if self._child is not None and self._child.poll() is None and self._sock is not None:
                 return
             self._gone()
-            self._child, self._sock = await in_thread(_spawn)
-            loop = asyncio.get_running_loop()
-            loop.add_reader(self._sock.fileno(), self._listen)
+            self._child, sock = await in_thread(_spawn)
+            self._sock = sock
+            asyncio.get_running_loop().add_reader(sock.fileno(), self._listen)
 
     async def worker(self, data_bytes_max: int | None = None) -> Process:
         """Start a worker.

@@ -21,7 +21,6 @@ from replank.definition import CallKind
 from replank.errors import (
     InternalError,
     ModuleCrashed,
-    ModuleDown,
     ReplankError,
     SnapshotError,
     WrongArguments,
@@ -53,6 +52,7 @@ from replank.verification.effects import Effects
 
 VersionOf = Callable[[str], Awaitable[Version]]
 """Finds a stored version by its digest."""
+_CANDIDATE_PATIENCE_S: Final = 0.5
 _NOTHING_KNOWN: Final = "it has not been saved yet"
 
 
@@ -212,6 +212,7 @@ class RemoteGeneration(Generation):
         last_saved: Path of the last snapshot, and when it was taken.
         last_position: Of the inbox, in that snapshot.
         restarts: How often its process was started again.
+        on_unload: Told when its process is ended for good.
     """
 
     def __init__(
@@ -234,6 +235,7 @@ class RemoteGeneration(Generation):
         self.restarts = 0
         self._back = asyncio.Event()
         self._back.set()
+        self.on_unload: Callable[[], None] = _nobody
         lane.remote = self
         self._fill_lane()
 
@@ -307,9 +309,15 @@ class RemoteGeneration(Generation):
         worker = self.worker
         context = contextvars.copy_context() if self.lane.leaf is None else None
         try:
-            return await worker.ask(what, body, context)
+            return await worker.ask(what, body, context, self._patience_s)
         except LinkEnded:
             raise await self._crashed(worker, name) from None
+
+    @property
+    def _patience_s(self) -> float | None:
+        """How long a cancelled call may go on: one of a candidate must not hold up the pause."""
+        serves = self.lane.gate.lane is self.lane
+        return None if serves else _CANDIDATE_PATIENCE_S
 
     async def come_back(self) -> None:
         """Return when the process has been started again, or never was away.
@@ -346,7 +354,7 @@ class RemoteGeneration(Generation):
         """
         worker = self.worker
         try:
-            return await worker.request(name, *args)
+            return await worker.request(name, *args, patience_s=self._patience_s)
         except LinkEnded:
             raise await self._crashed(worker, name.rpartition(".")[2]) from None
 
@@ -483,10 +491,15 @@ class RemoteGeneration(Generation):
     def unload(self) -> None:
         """End its process."""
         self.worker.let_go()
+        self.on_unload()
         super().unload()
 
     def witness(self) -> None:
         """Return nothing: nothing of its code is in this process."""
+
+
+def _nobody() -> None:
+    """Tell nobody."""
 
 
 def _count() -> Any:

@@ -93,9 +93,7 @@ class Isolation:
             ModuleError: It does not load there.
         """
         name, version = generation.definition.name, generation.version
-        worker = await self._worker(
-            name, generation.number, version, None, limits, load_limit_s
-        )
+        worker = await self._worker(name, generation.number, version, None, limits, load_limit_s)
         worker.handles, worker.runtime = generation.worker.handles, generation.worker.runtime
         worker.resumable = generation.worker.resumable
         self._generations[worker] = generation

@@ -7,12 +7,11 @@ on the live state; what it took is the predicted pause.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from replank.isolation.worker_state import Way
 from replank.isolation.wanted import Stored
+from replank.isolation.worker_state import Way
 from replank.state.bad_policy import BadRecord
 from replank.state.limits import StateLimits
 from replank.state.meter import Forecast, Meter, metered
@@ -22,14 +21,6 @@ from replank.traffic.drain import Drained
 
 if TYPE_CHECKING:
     from replank.isolation.remote import RemoteGeneration
-
-
-@dataclass(slots=True)
-class Answers:
-    """What invariants said of the old state at the moment of a copy."""
-
-    by_name: dict[str, Any]
-    seconds: float
 
 
 class RemoteTransfer:
@@ -50,7 +41,8 @@ class RemoteTransfer:
         self.predicted_pause_s = 0.0
         self.invariants: tuple[str, ...] = ()
         """Which to ask of the old state whenever it is copied."""
-        self.answers = Answers({}, 0.0)
+        self.answers: dict[str, Any] = {}
+        """What they said then: what kind of answer, the answer, and the seconds it took."""
         self._old = old
         self._new = new
         self._body: bytes | None = None
@@ -93,10 +85,8 @@ class RemoteTransfer:
         if self._old.down is not None:
             self._body = await self._last_saved()
         else:
-            found = await self._old.request(
-                "state.snapshot", self.invariants, drained is not None
-            )
-            self._body, self.answers = found[0], Answers(found[1], found[2])
+            found = await self._old.request("state.snapshot", self.invariants, drained is not None)
+            self._body, self.answers = found
         if drained is None:
             self.predicted_pause_s = perf_counter() - began
 
@@ -127,6 +117,20 @@ class RemoteTransfer:
         digests = await self._new.request("state.restore", final)
         if not final:
             self._digests = tuple(digests)
+
+    @property
+    def from_live(self) -> bool:
+        """Whether the old version lives, and can be asked."""
+        return self._old.down is None
+
+    async def ask_candidate(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Return what invariants say of the candidate's state.
+
+        Args:
+            names: Which.
+        """
+        found: dict[str, Any] = await self._new.request("state.ask_invariants", names)
+        return found
 
     async def again(self) -> None:
         """Copy, migrate and restore once more, while the old version serves."""
@@ -163,4 +167,4 @@ class RemoteTransfer:
         return found
 
 
-__all__ = ["Answers", "RemoteTransfer"]
+__all__ = ["RemoteTransfer"]

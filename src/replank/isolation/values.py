@@ -23,14 +23,26 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from replank.errors import ReplankError, RemoteError
+from replank.errors import RemoteError, ReplankError
 from replank.hints import is_private, record_fields, record_flavour
 from replank.table import Table
 from replank.traffic.handle import Handle
 
 _PROTOCOL: Final = 5
 _SHOWN_CHARS: Final = 20_000
-_BUILTINS: Final = (bool, int, float, str, bytes, bytearray, dict, list, tuple, set, frozenset)
+_BUILTINS: Final[tuple[Any, ...]] = (
+    bool,
+    int,
+    float,
+    str,
+    bytes,
+    bytearray,
+    dict,
+    list,
+    tuple,
+    set,
+    frozenset,
+)
 
 
 class Uncrossable(TypeError):
@@ -150,9 +162,7 @@ def tell(error: BaseException, location: str | None, own_frames: str) -> Told:
         location: Where in the author's source.
         own_frames: Its frames in the author's source.
     """
-    builtin = tuple(
-        one.__name__ for one in type(error).__mro__ if one.__module__ == "builtins"
-    )
+    builtin = tuple(one.__name__ for one in type(error).__mro__ if one.__module__ == "builtins")
     try:
         pickled = None if is_private(type(error).__module__) else pack(error)
     except Uncrossable:

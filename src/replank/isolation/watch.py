@@ -19,6 +19,7 @@ class Watched(Protocol):
     """A worker, to whoever watches it."""
 
     resumable: tuple[str, ...]
+    state_size: tuple[int, int]
 
     @property
     def alive(self) -> bool:
@@ -69,10 +70,7 @@ class Watch:
                 limits = self._limits()
                 beat_s = min(_BEAT_S, limits.isolation_hang_s / _BEATS_A_HANG)
                 await self._sleep(beat_s)
-                if not self._worker.alive:
-                    return
-                said = self._hangs(limits, beat_s) or self._takes(limits)
-                if said:
+                if said := self._hangs(limits, beat_s) or self._takes(limits):
                     await self._worker.abort(said)
                     return
         finally:
@@ -93,9 +91,9 @@ class Watch:
                 f"its event loop did not turn for {self._missed * beat_s:g} s "
                 f"(isolation_hang_s = {limits.isolation_hang_s:g})"
             )
-        if self._asked is not None and not self._asked.cancelled():
-            if self._asked.exception() is None:
-                self._worker.resumable = self._asked.result()
+        asked = self._asked
+        if asked is not None and not asked.cancelled() and asked.exception() is None:
+            self._worker.resumable, self._worker.state_size = asked.result()
         self._missed = 0
         self._asked = asyncio.get_running_loop().create_task(self._worker.request("ping"))
         return ""

@@ -64,6 +64,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._generation: Generation | None = None
+        self._state: WorkerState | None = None
         self._calls: WorkerCalls
         self._tasks = Tasks(self._task_failed)
         self._operations: dict[str, Callable[..., Any]] = {
@@ -80,7 +81,6 @@ class Worker:
             "hold": self._tasks.hold,
             "release": self._release,
             "resume": lambda names: self._tasks.start({}, names),
-            "hold_stream": lambda stream: self._calls.hold(stream),
         }
 
     # -- the link ---------------------------------------------------------------------------------
@@ -108,6 +108,9 @@ class Worker:
                 own_frames = candidate_traceback(error, version, name)
         return pack(tuple(tell(error, location, own_frames)))
 
+    def stuck(self, name: str) -> None:
+        """Do nothing: the host is not ended for a request."""
+
     def ended(self) -> NoReturn:
         """End with the host: nobody is left who could ask or be told."""
         os._exit(0)
@@ -116,7 +119,7 @@ class Worker:
         result = operation(*args)
         return pack(await result if inspect.isawaitable(result) else result)
 
-    # -- what the host asks -------------------------------------------------------------------------
+    # -- what the host asks -----------------------------------------------------------------------
 
     async def _load(self, wanted: Load) -> Offer:
         """Load a version, construct it, and say what it offers."""
@@ -145,18 +148,19 @@ class Worker:
         self._generation = generation
         gate.first_open(lane)
         self._calls = WorkerCalls(generation)
-        state = WorkerState(generation, wanted)
+        self._state = state = WorkerState(generation, wanted)
         self._operations |= state.operations()
-        self._notes |= {"seal": state.seal, "unseal": state.unseal}
+        self._notes |= {"hold_stream": self._calls.hold, "seal": state.seal, "unseal": state.unseal}
         self._tasks.adopt(lane, generation.methods)
         handles = {one.module: OutsideHandle(one.module, self.link) for one in definition.uses}
         runtime = Runtime(name, OutsideHost(self.link), self._tasks.spawn)
         generation.wire(handles, runtime)
         return _offer(generation)
 
-    def _ping(self) -> tuple[str, ...]:
-        """Say that the event loop turns, and which tasks a successor would go on with."""
-        return self._tasks.resumable
+    def _ping(self) -> tuple[tuple[str, ...], tuple[int, int]]:
+        """Say that the event loop turns, which tasks a successor would go on with, and the size."""
+        assert self._state is not None, "it is loaded first"
+        return self._tasks.resumable, self._state.size()
 
     def _check(self, name: str, raw: Any) -> None:
         self._calls.check(name, raw)

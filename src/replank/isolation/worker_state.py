@@ -34,7 +34,7 @@ from replank.state.parking import Parked
 from replank.state.sealing import seal
 from replank.state.sizing import state_size
 from replank.state.slices import Slices
-from replank.state.spool import begin_export, finish_export, read_import
+from replank.state.spool import Spool, begin_export, finish_export, read_import
 from replank.state.writing import Copier, Writing
 from replank.threads import in_thread
 from replank.traffic.drain import Drained
@@ -94,6 +94,7 @@ class WorkerState:
         self._copier = Copier(wanted.name, self._folder)
         self._frozen: Snapshot | Writing | None = None
         self._arrival: Arrival | None = None
+        self._exported: Snapshot | Spool | None = None
         self._imported: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
 
@@ -101,7 +102,7 @@ class WorkerState:
 
     async def snapshot(
         self, invariants: tuple[str, ...], final: bool
-    ) -> tuple[bytes, dict[str, Any], float]:
+    ) -> tuple[bytes, dict[str, Any]]:
         """Return the state as a snapshot's file, and what the invariants say of it.
 
         Args:
@@ -109,11 +110,9 @@ class WorkerState:
             final: Whether nothing is in flight, and nothing writes to it until the host says so.
 
         Returns:
-            The bytes; by name ("is", answer) or ("raised", text); and seconds for the asking.
+            The bytes, and what `ask_invariants` returns.
         """
-        began = perf_counter()
         answers = self.ask_invariants(invariants)
-        asked_s = perf_counter() - began
         generation = self._generation
         taken = snapshot_of(generation, generation.version.digest)
         if final and generation.seal is not None:
@@ -127,16 +126,18 @@ class WorkerState:
                 expected=f"at most {BODY_BYTES_MAX:,}",
                 do="run the module in the host, where its tables are migrated in a window",
             )
-        return body, answers, asked_s
+        return body, answers
 
     def ask_invariants(self, names: Iterable[str]) -> dict[str, Any]:
-        """Return what invariants say, by name: ("is", answer) or ("raised", text)."""
+        """Return what invariants say, by name: "is", answer, seconds; or "raised" and a text."""
         found: dict[str, Any] = {}
         for name in names:
+            began = perf_counter()
             try:
-                found[name] = ("is", self._generation.methods[name]())
+                kind, said = "is", self._generation.methods[name]()
             except Exception as error:
-                found[name] = ("raised", f"{type(error).__name__}: {error}")
+                kind, said = "raised", f"{type(error).__name__}: {error}"
+            found[name] = (kind, said, perf_counter() - began)
         return found
 
     async def forecast(self) -> Forecast:
@@ -199,9 +200,7 @@ class WorkerState:
         bad = BadRecords(self._wanted.name, limits)
         tables = parked.tables if parked else {}
         nobody = self._generation  # what is handed over as it is: nothing, between processes
-        self._arrival = Arrival(
-            self._wanted.name, nobody, self._generation, up, {}, bad, tables
-        )
+        self._arrival = Arrival(self._wanted.name, nobody, self._generation, up, {}, bad, tables)
         return Way(migration.steps, migration.reversible, migration.lossy)
 
     async def migrate(self, body: bytes, final: bool) -> tuple[int, list[Any], float]:
@@ -262,9 +261,7 @@ class WorkerState:
         definition, own = self._generation.definition, self._generation.own
         head = await in_thread(read_head, Path(path))
         migration = self._way_from(head, other)
-        head, values = await load(
-            Path(path), migration, definition.schema, definition.hints, own
-        )
+        head, values = await load(Path(path), migration, definition.schema, definition.hints, own)
         self._generation.assign(values)
         return Restored(head.messages, head.inbox_position, head.records, head.taken_at)
 
@@ -304,16 +301,21 @@ class WorkerState:
         """Say what the state holds."""
         return describe_state(self._generation)
 
-    async def size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """Return how many records the state has and about how many bytes it takes."""
         carried = set(self._generation.definition.carried)
         values = self._generation.values().items()
         return state_size({name: value for name, value in values if name not in carried})
 
+    async def export_begin(self) -> None:
+        """Hold the state fast for a document; nothing is in flight."""
+        digest, folder = self._generation.version.digest, self._folder.parent
+        self._exported = begin_export(self._generation, digest, folder)
+
     async def export(self) -> bytes:
-        """Return the state as a document."""
-        folder = self._folder.parent
-        held = begin_export(self._generation, self._generation.version.digest, folder)
+        """Return the document of what was held fast."""
+        held, self._exported = self._exported, None
+        assert held is not None, "it is held fast first"
         return await finish_export(held, self._wanted.write_limit_s)
 
     async def sample(self) -> bytes:
@@ -353,8 +355,8 @@ class WorkerState:
         """Return what the host may ask, by name."""
         public = (
             *("snapshot", "forecast", "ask_invariants", "undeclared", "way", "migrate", "restore"),
-            *("parked", "forget", "load", "freeze", "write", "describe", "size", "export"),
-            *("sample", "read", "put", "put_back", "put_done"),
+            *("parked", "forget", "load", "freeze", "write", "describe", "export"),
+            *("export_begin", "sample", "read", "put", "put_back", "put_done"),
         )
         return {f"state.{name}": getattr(self, name) for name in public}
 

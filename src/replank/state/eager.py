@@ -274,6 +274,7 @@ class Differs:
         self._digest = ""
 
     def __call__(self) -> bool:
+        """Look, as often as somebody wants to know."""
         if not self._digest:
             self._digest, self._tree = digest(self._tree), {}
         try:
