@@ -10,7 +10,8 @@ from replank.config import Config, ModuleConfig
 from replank.config_kinds import PersistPolicy
 from replank.coordinator.slot import Routes, Slot
 from replank.instrumentation.events import Bus, MessageFailed, TimerFailed, Warned
-from replank.isolation.remote import RemoteFrozen, RemoteGeneration
+from replank.isolation.remote import RemoteGeneration
+from replank.isolation.remote_frozen import RemoteFrozen
 from replank.isolation.tasks import RemoteTasks
 from replank.journal.embedded import EmbeddedPort
 from replank.report import ErrorReport, describe

@@ -65,8 +65,6 @@ def line_of(event: events.Event) -> str:
             return f"{event.module}: message {event.call} failed: {event.error.message}"
         case events.TimerFailed():
             return f"{event.module}: timer {event.timer} failed: {event.error.message}"
-        case events.WorkerEnded() | events.WorkerRestarted() | events.WorkerGaveUp():
-            return _line_of_worker(event)
         case events.Warned():
             return f"{event.module}: {event.text}" if event.module else event.text
         case _:
@@ -121,6 +119,8 @@ def _line_of_trigger(event: events.Event) -> str:
             return _line_of_notice(event)
         case events.ConfigReloaded():
             return _line_of_config(event)
+        case events.WorkerEnded() | events.WorkerRestarted() | events.WorkerGaveUp():
+            return _line_of_worker(event)
     return type(event).__name__
 
 

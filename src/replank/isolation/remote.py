@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -28,11 +27,12 @@ from replank.errors import (
 from replank.isolation.host_side import RemoteWorker
 from replank.isolation.link import LinkEnded
 from replank.isolation.offered import definition_of
+from replank.isolation.remote_frozen import RemoteFrozen
+from replank.isolation.remote_lane import RemoteItems, RemoteLane, RemoteSeal
 from replank.isolation.transfer import RemoteTransfer
 from replank.isolation.values import Uncrossable, pack
 from replank.isolation.wanted import Stored
 from replank.isolation.worker_state import Restored
-from replank.journal.records import SnapshotRecord
 from replank.module import Runtime
 from replank.state.holder import Transfer
 from replank.state.keeper import Kept, StateKeeper
@@ -41,9 +41,6 @@ from replank.state.loading import read_head
 from replank.state.names import Namespace
 from replank.state.parking import Parked
 from replank.threads import in_thread
-from replank.traffic.calls import Chain, live_chain
-from replank.traffic.gate import Gate
-from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 from replank.traffic.message import RawArguments
 from replank.traffic.messages import Mark
@@ -54,140 +51,6 @@ VersionOf = Callable[[str], Awaitable[Version]]
 """Finds a stored version by its digest."""
 _CANDIDATE_PATIENCE_S: Final = 0.5
 _NOTHING_KNOWN: Final = "it has not been saved yet"
-
-
-class RemoteLane(Lane):
-    """The way into a generation in another process.
-
-    Attributes:
-        remote: The generation.
-        streaming: By the chain of the item that is computed, the stream that it belongs to.
-    """
-
-    __slots__ = ("remote", "streaming")
-
-    remote: RemoteGeneration
-
-    def __init__(self, gate: Gate, generation: int) -> None:
-        super().__init__(gate, generation)
-        self.streaming: dict[Chain, RemoteItems] = {}
-
-    def forget(self, chain: Chain) -> None:
-        """Count a stream out that waits for its next item: its worker keeps it where it stands."""
-        items = self.streaming.get(chain)
-        if items is not None:
-            self.remote.note("hold_stream", items.number)
-        super().forget(chain)
-
-    def released(self) -> None:
-        """Let what was kept go on: the gate has opened."""
-        self.remote.note("release")
-
-
-class RemoteSeal:
-    """Stands for the seal that the worker puts on its state.
-
-    Args:
-        generation: Whose state it is.
-    """
-
-    def __init__(self, generation: RemoteGeneration) -> None:
-        self._generation = generation
-        generation.note("seal")
-
-    def check(self, error: BaseException | None) -> None:
-        """Do nothing: the worker has looked before it answered."""
-
-    def lift(self) -> None:
-        """Let the state be written again."""
-        if self._generation.seal is self:
-            self._generation.seal = self._generation.lane.seal = None
-            self._generation.note("unseal")
-
-
-class RemoteItems(AsyncGenerator[Any, None]):
-    """A stream in a worker, as the method that was called: computed there, item by item.
-
-    Args:
-        generation: Where it runs.
-        number: Its number there.
-        opening: The call, its arguments and keyword arguments.
-    """
-
-    def __init__(self, generation: RemoteGeneration, number: int, opening: tuple[Any, ...]) -> None:
-        self.number = number
-        self._generation = generation
-        self._opening: tuple[Any, ...] | None = opening
-
-    async def __anext__(self) -> Any:
-        """Have the next item computed."""
-        generation, lane = self._generation, self._generation.remote_lane
-        chain = live_chain()
-        if chain is not None:
-            lane.streaming[chain] = self
-        try:
-            if self._opening is not None:
-                opening, self._opening = self._opening, None
-                await generation.request("open", self.number, *opening)
-            kind, item = await generation.next_item(self.number)
-        finally:
-            if chain is not None:
-                lane.streaming.pop(chain, None)
-        if kind == "end":
-            raise StopAsyncIteration
-        return item
-
-    async def aclose(self) -> None:
-        """End it early."""
-        if self._opening is None and self._generation.worker.alive:
-            await self._generation.request("close", self.number)
-
-    async def asend(self, value: Any) -> Any:
-        """Refuse: nobody sends into a stream."""
-        del value
-        raise InternalError("a stream takes no values")
-
-    async def athrow(self, *_: Any) -> Any:
-        """Refuse: nobody throws into a stream."""
-        raise InternalError("a stream takes no errors")
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFrozen:
-    """A state that a worker holds fast until it is written.
-
-    Attributes:
-        generation: Whose.
-        position: Of the inbox, in its mark.
-    """
-
-    generation: RemoteGeneration
-    position: int
-
-    async def write(self, keeper: StateKeeper, kind: str) -> None:
-        """Have it on the disk, and make it known.
-
-        Args:
-            keeper: Makes it known.
-            kind: Why it is written.
-
-        Raises:
-            SnapshotError: The state cannot be written.
-            JournalError: It was written, but not made known.
-        """
-        generation = self.generation
-        path, schema_version, digest, taken_at = await generation.request("state.write", kind)
-        await keeper.record(
-            SnapshotRecord(
-                module=generation.definition.name,
-                path=Path(path).name,
-                digest=digest,
-                schema_version=schema_version,
-                taken_at=taken_at,
-                kind=kind,
-            )
-        )
-        generation.last_saved, generation.last_position = (Path(path), taken_at), self.position
 
 
 class _Elsewhere:
@@ -512,4 +375,4 @@ def _count() -> Any:
 _numbers: Final = _count()
 """Of streams: unique in the process, so that no worker meets one twice."""
 
-__all__ = ["RemoteFrozen", "RemoteGeneration", "RemoteItems", "RemoteLane", "VersionOf"]
+__all__ = ["RemoteGeneration", "VersionOf"]

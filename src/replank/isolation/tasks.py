@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from replank.isolation.link import LinkEnded
-from replank.isolation.remote import RemoteGeneration, RemoteLane
+from replank.isolation.remote import RemoteGeneration
+from replank.isolation.remote_lane import RemoteLane
 from replank.traffic.lane import Lane
 from replank.traffic.tasks import Tasks
 
