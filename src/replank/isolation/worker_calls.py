@@ -16,7 +16,7 @@ from replank.errors import RemoteError, UnknownCall, WrongArguments
 from replank.hints import is_private, read_form
 from replank.isolation.outside import current_call
 from replank.isolation.values import Uncrossable, pack, unpack
-from replank.traffic.json_arguments import CallReader
+from replank.traffic.json_arguments import CallReader, signature_text
 from replank.traffic.message import RawArguments
 from replank.traffic.stepwise import stepwise
 
@@ -187,7 +187,7 @@ class WorkerCalls:
                 f"{key} of {call.name} does not fit: {error}",
                 module=self._generation.definition.name,
                 found=str(error),
-                expected=f"{call.name}{call.signature}",
+                expected=f"{call.name}{signature_text(call.signature)}",
                 do="send what the annotation says: a record of the module's own as a dict",
             ) from None
         except TypeError:

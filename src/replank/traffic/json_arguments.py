@@ -131,7 +131,7 @@ class CallReader:
             f"the arguments do not fit {self._module}.{self.call.name}",
             module=self._module,
             found=text if path == "$" else f"{path}: {text}",
-            expected=f"{self.call.name}{_signature_text(self.call.signature)}",
+            expected=f"{self.call.name}{signature_text(self.call.signature)}",
             do="send a JSON object of keyword arguments, or an array of positional ones",
         )
         wrong.path, wrong.reason = path, text  # type: ignore[attr-defined]
@@ -180,9 +180,13 @@ def _readable(hint: Any) -> Any:
 _PRIVATE_PREFIX: Final = re.compile(r"\b[\w.]+@\w+\.")
 
 
-def _signature_text(signature: inspect.Signature) -> str:
-    """Return the signature as the author wrote it, without our private module names."""
+def signature_text(signature: inspect.Signature) -> str:
+    """Return the signature as the author wrote it, without our private module names.
+
+    Args:
+        signature: Of a call.
+    """
     return _PRIVATE_PREFIX.sub("", str(signature)).replace("'", "")
 
 
-__all__ = ["Arguments", "CallReader"]
+__all__ = ["Arguments", "CallReader", "signature_text"]

@@ -1,0 +1,625 @@
+"""Modules in processes of their own: called, reloaded, crashed, and brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replank import Host
+from replank.config import Config, ModuleConfig, ReloadConfig
+from replank.errors import (
+    ConfigError,
+    DefinitionError,
+    ModuleCrashed,
+    ModuleDown,
+    RemoteError,
+    SelfReload,
+    StateSealed,
+    UnknownCall,
+    UsageError,
+    WrongArguments,
+)
+from replank.instrumentation.events import (
+    Event,
+    MessageFailed,
+    TimerFailed,
+    WorkerEnded,
+    WorkerGaveUp,
+    WorkerRestarted,
+)
+from replank.live_config import is_live
+from replank.report import Outcome
+
+LEDGER = """
+import asyncio, ctypes, enum, logging, os
+from collections.abc import AsyncIterator
+from replank import (Module, Record, Table, Uses, add, check, every, invariant, query, rename, step,
+                     stream, uses)
+
+log = logging.getLogger("ledger")
+
+class Odd(ValueError):
+    pass
+
+class Kind(enum.Enum):
+    OPEN = "open"
+
+class Account(Record):
+    owner: str
+    cents: int = 0
+    kind: Kind = Kind.OPEN
+
+class Ledger(Module, version="1.0", schema=1):
+    accounts: Table[str, Account]
+    total: int = 0
+    seen: list[str]
+    api: Uses = uses("api")
+
+    async def on_start(self) -> None:
+        self.started = os.getpid()
+        self.news = asyncio.Event()
+        {on_start}
+
+    def deposit(self, owner: str, cents: int) -> tuple[str, int]:
+        account = self.accounts.setdefault(owner, Account(owner))
+        account.cents += cents
+        self.total += cents
+        return "1.0", account.cents
+
+    async def pay(self, owner: str, cents: int) -> int:
+        await asyncio.sleep(0)
+        return self.deposit(owner, cents)[1]
+
+    @query
+    def account(self, owner: str) -> Account:
+        return self.accounts[owner]
+
+    def put(self, account: Account) -> str:
+        return f"{type(account).__name__} {account.owner} {account.kind.name}"
+
+    @query
+    def sum(self) -> int:
+        return self.total
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def note(self, text: str) -> None:
+        log.warning("noted %s", text)
+        self.seen.append(text)
+
+    async def read(self) -> list[str]:
+        return list(self.seen)
+
+    def odd(self) -> None:
+        raise Odd("three")
+
+    def lock(self) -> object:
+        import threading
+        return threading.Lock()
+
+    async def hold(self) -> str:
+        await self.news.wait()
+        return "held"
+
+    async def tell(self) -> None:
+        self.news.set()
+
+    async def ask(self, text: str) -> str:
+        return await self.api.greet(text)
+
+    async def ask_stream(self) -> list[int]:
+        return [one async for one in self.api.count(3)]
+
+    async def ask_message(self, text: str) -> None:
+        await self.api.send.greet(text)
+
+    async def ask_own_reload(self) -> str:
+        ticket = self.host.reload("ledger")
+        try:
+            await ticket
+        except Exception as error:
+            return type(error).__name__
+        return "no error"
+
+    async def numbers(self, last: int) -> AsyncIterator[int]:
+        for number in range(last):
+            yield number
+            if number == 0:
+                await self.news.wait()
+            self.total += 0
+
+    @stream(on_reload="resume")
+    async def feed(self, *, resume: int = 0) -> AsyncIterator[int]:
+        number = resume
+        while True:
+            number += 1
+            yield number
+            await asyncio.sleep(0 if number < 3 else 3600)
+
+    def spawned(self) -> None:
+        self.spawn(self.pump())
+
+    async def pump(self) -> None:
+        self.seen.append(f"pump in {{os.getpid()}}")
+        await asyncio.Event().wait()
+
+    def crash(self) -> None:
+        ctypes.string_at(0)
+
+    async def exit(self) -> None:
+        os._exit(7)
+
+    def crash_if(self, text: str) -> None:
+        self.seen.append(text)
+        if text == "crash":
+            os.abort()
+
+    def loop(self) -> None:
+        while True:
+            pass
+
+    def leak(self) -> None:
+        self.kept = [bytes(1024) for _ in range(400_000)]
+
+    @invariant
+    def in_sum(self) -> int:
+        return self.total
+
+    @check
+    def counted(self) -> None:
+        assert sum(one.cents for one in self.accounts.values()) == self.total
+"""
+API = """
+from collections.abc import AsyncIterator
+from replank import Module, Uses, uses
+
+class Api(Module, version="1.0"):
+    greeted: list[str]
+    ledger: Uses = uses("ledger")
+
+    async def greet(self, text: str) -> str:
+        self.greeted.append(text)
+        return f"1.0 {text}"
+
+    async def count(self, last: int) -> AsyncIterator[int]:
+        for number in range(last):
+            yield number
+
+    async def pay(self, owner: str) -> int:
+        return await self.ledger.pay(owner, 1)
+
+    def read(self) -> list[str]:
+        return list(self.greeted)
+"""
+
+
+def ledger(version: str = "1.0", on_start: str = "pass", **other: str) -> str:
+    """Return the source of a version; 2.0 has another schema."""
+    text = LEDGER.replace("{on_start}", on_start).replace("{{", "{").replace("}}", "}")
+    if version != "1.0":
+        text = text.replace('version="1.0", schema=1', f'version="{version}", schema=2')
+        text = text.replace("total: int = 0", "total_cents: int = 0").replace(
+            "self.total", "self.total_cents"
+        )
+        steps = '    migrations = [step(1, 2, rename("total", "total_cents"))]\n'
+        text = text.replace("    accounts: Table", steps + "    accounts: Table")
+        text = text.replace('"1.0", account.cents', f'"{version}", account.cents')
+    for before, after in other.items():
+        assert before in text
+        text = text.replace(before, after)
+    return text
+
+
+class Events:
+    """What happened, and a wait for what is to happen."""
+
+    def __init__(self) -> None:
+        self.all: list[Event] = []
+        self._new = asyncio.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.all.append(event)
+        self._new.set()
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [one for one in self.all if isinstance(one, kind)]
+
+    async def next(self, kind: type[Any], count: int = 1) -> Any:
+        """Return the `count`-th event of a kind, when it has come."""
+        async with asyncio.timeout(30):
+            while len(self.of(kind)) < count:
+                self._new.clear()
+                await self._new.wait()
+        return self.of(kind)[count - 1]
+
+
+@contextlib.asynccontextmanager
+async def isolated(folder: Path, **settings: Any) -> AsyncIterator[tuple[Host, Any, Events]]:
+    for name, text in (("ledger", ledger()), ("api", API)):
+        if not (folder / f"{name}.py").exists():
+            (folder / f"{name}.py").write_text(text)
+    settings = {"isolation_backoff_s": 0.01, **settings}
+    config = Config(
+        modules={
+            "ledger": ModuleConfig(
+                source=str(folder / "ledger.py"), isolation="process", **settings
+            ),
+            "api": ModuleConfig(source=str(folder / "api.py")),
+        },
+        reload=ReloadConfig(probe=False),
+        data_dir=str(folder / "data"),
+    )
+    host = Host(config=config)
+    events = Events()
+    host.subscribe(events)
+    async with host:
+        yield host, host["ledger"], events
+
+
+async def saved(host: Host) -> None:
+    """Return when the state as it is now is on the disk."""
+    await host._routes.slot("ledger").persistence.save("test")
+
+
+async def test_calls_values_errors_and_other_modules_work_as_in_one_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with isolated(tmp_path) as (host, module, events):
+        pid = await module.pid()
+        status = {one.name: one for one in host.status().modules}
+        assert pid != os.getpid()
+        assert (status["ledger"].pid, status["ledger"].isolation) == (pid, "process")
+        assert (status["api"].pid, status["api"].isolation) == (None, "none")
+        assert status["ledger"].memory_bytes > 1_000_000
+
+        assert await module.deposit("ada", 5) == ("1.0", 5)
+        assert await module.pay("ada", cents=2) == 7
+        # an object of a class of its own arrives as plain data, and is taken as such
+        assert await module.account("ada") == {"owner": "ada", "cents": 7, "kind": "open"}
+        assert await module.put({"owner": "bob", "kind": "open"}) == "Account bob OPEN"
+        with pytest.raises(WrongArguments, match="account of put does not fit"):
+            await module.put({"cents": 1})
+        with pytest.raises(RemoteError, match="cannot leave the process"):
+            await module.lock()
+        with pytest.raises(UnknownCall):
+            await module.nothing()
+        with pytest.raises(WrongArguments, match="cannot reach the process"):
+            await module.put(threading.Lock())
+        with pytest.raises(ValueError, match="Odd: three") as odd:
+            await module.odd()
+        assert isinstance(odd.value, RemoteError)
+        assert odd.value.type_name == "Odd"
+        assert odd.value.location is not None
+        assert odd.value.location.startswith("ledger.py:")
+        assert f"pid {pid}" in odd.value.__notes__[0]
+        with pytest.raises(TypeError, match="missing 1 required"):
+            await module.deposit("ada")
+
+        # it calls others, and others call it, within one chain
+        assert await module.ask("hello") == "1.0 hello"
+        assert await module.ask_stream() == [0, 1, 2]
+        await module.ask_message("later")
+        assert await host["api"].pay("eve") == 1
+        assert await module.ask_own_reload() == SelfReload.__name__
+        await module.send.note("one")
+        while not await module.read():
+            pass
+        async with asyncio.timeout(10):
+            while "later" not in await host["api"].read():
+                await asyncio.sleep(0)
+        assert "noted one" in caplog.text
+        assert [one for one in caplog.records if one.name == "ledger"][0].levelno == logging.WARNING
+
+        holding = asyncio.create_task(module.hold())
+        while host.status().modules[1].in_flight == 0:
+            await asyncio.sleep(0)
+        holding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holding
+        assert host.status().modules[1].in_flight == 0
+        # what serves is another version by now: it has asked for its own reload
+        assert not events.of(WorkerEnded)
+
+
+async def test_a_reload_migrates_and_a_rollback_keeps_the_writes(tmp_path: Path) -> None:
+    (tmp_path / "v2.py").write_text(ledger("2.0"))
+    async with isolated(tmp_path) as (host, module, _):
+        await module.deposit("ada", 5)
+        await module.spawned()
+        before = await module.pid()
+        plan = await host.plan({"ledger": str(tmp_path / "v2.py")})
+        assert plan.accepted
+        assert any("over a socket" in note for note in plan.modules[0].notes)
+        assert await module.pid() == before
+
+        sums: list[int] = []
+        stop = False
+
+        async def call(number: int) -> None:
+            while not stop:
+                sums.append((await module.deposit(f"caller-{number}", 1))[1])
+
+        callers = [asyncio.create_task(call(number)) for number in range(8)]
+        while len(sums) < 50:
+            await asyncio.sleep(0)
+        report = await host.reload({"ledger": str(tmp_path / "v2.py")})
+        assert report.outcome is Outcome.COMMITTED, report.error
+        assert report.certificate is not None
+        assert report.certificate.checks_passed >= 2  # the check and the invariant
+        assert report.modules[0].steps == ("step 1 -> 2",) or report.modules[0].steps
+        known = len(sums)
+        while len(sums) < known + 50:
+            await asyncio.sleep(0)
+        assert await module.pid() != before
+        back = await host.rollback("ledger")
+        assert back.outcome is Outcome.COMMITTED, back.error
+        stop = True
+        await asyncio.gather(*callers)
+        # every call was done once, by one version or the other
+        assert await module.sum() == 5 + len(sums)
+        assert (await module.deposit("ada", 1))[0] == "1.0"
+        pumps = [one for one in await module.read() if one.startswith("pump in")]
+        assert pumps[-1] == f"pump in {await module.pid()}"
+        assert len(pumps) == 3  # once in each process
+    async with isolated(tmp_path) as (_, module, _):
+        assert await module.account("ada") == {"owner": "ada", "cents": 6, "kind": "open"}
+
+
+async def test_streams_finish_resume_and_never_block_a_reload(tmp_path: Path) -> None:
+    async with isolated(tmp_path) as (host, module, _):
+        finishing, resuming = module.numbers(2), module.feed()
+        assert await anext(finishing) == 0
+        assert [await anext(resuming) for _ in range(3)] == [1, 2, 3]
+        waiting = asyncio.create_task(anext(resuming))
+        sealed = module.numbers(3)
+        assert await anext(sealed) == 0
+        await module.tell()
+        report = await host.reload("ledger")
+        assert report.outcome is Outcome.COMMITTED, report.error
+        assert (report.streams_carried, report.streams_finishing) == (1, 2)
+        assert await waiting == 4
+        with pytest.raises(StateSealed):  # it goes on where it was, and may not write there
+            await anext(sealed)
+        await resuming.aclose()
+        await finishing.aclose()
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "said"),
+    [
+        ("__import__('os').abort()", Outcome.ROLLED_BACK, "SIGABRT"),
+        ("__import__('ctypes').string_at(0)", Outcome.ROLLED_BACK, "SIGSEGV"),
+        ("import", Outcome.REJECTED, "SIGABRT"),
+        ("init", Outcome.REJECTED, "status 3"),
+        ("check", Outcome.REJECTED, "SIGSEGV"),
+        ("wrong", Outcome.REJECTED, "counted"),
+        ("carry", Outcome.REJECTED, "cannot get from one process to another"),
+    ],
+)
+async def test_a_candidate_that_crashes_or_fails_leaves_the_old_process_alone(
+    tmp_path: Path, text: str, outcome: Outcome, said: str
+) -> None:
+    sources = {
+        "import": "import os; os.abort()\n" + ledger("2.0"),
+        "init": ledger("2.0").replace(
+            "    async def on_start", "    def __init__(self): os._exit(3)\n    async def on_start"
+        ),
+        "check": ledger("2.0").replace("        assert sum(", "        ctypes.string_at(0); assert ("),
+        "wrong": ledger("2.0").replace("        assert sum(", "        assert 1 + sum("),
+        "carry": ledger("2.0").replace(
+            "    seen: list[str]", "    seen: list[str]\n    pool: Carry[object | None] = None"
+        ).replace("Module, Record", "Carry, Module, Record"),
+    }
+    source = tmp_path / "bad.py"
+    source.write_text(sources.get(text) or ledger("2.0", on_start=text))
+    async with isolated(tmp_path) as (host, module, events):
+        await module.deposit("ada", 5)
+        pid = await module.pid()
+        report = await host.reload({"ledger": str(source)})
+        assert report.outcome is outcome, report
+        assert report.error is not None
+        assert said in str(report.error), report.error
+        assert await module.pid() == pid
+        assert await module.deposit("ada", 1) == ("1.0", 6)
+        assert not events.of(WorkerEnded)
+
+
+async def test_a_worker_that_crashes_comes_back_from_its_last_snapshot(tmp_path: Path) -> None:
+    (tmp_path / "v2.py").write_text(ledger("2.0"))
+    settings = {"isolation_hang_s": 0.6, "isolation_memory_bytes": 200 * 1024 * 1024}
+    async with isolated(tmp_path, isolation_restarts=4, **settings) as (host, module, events):
+        await module.deposit("ada", 5)
+        await saved(host)
+        await module.deposit("ada", 1)
+        first = await module.pid()
+        holding = asyncio.create_task(module.hold())
+        while host.status().modules[1].in_flight == 0:
+            await asyncio.sleep(0)
+        with pytest.raises(ModuleCrashed, match="SIGSEGV") as crashed:
+            await module.crash()
+        assert "ledger.py:" in str(crashed.value)
+        with pytest.raises(ModuleCrashed, match="while hold ran in it"):
+            await holding
+        # who comes now waits for the next process, and sees the state that was saved
+        assert await module.deposit("ada", 1) == ("1.0", 6)
+        assert (await events.next(WorkerRestarted)).saved_at
+        assert await module.pid() != first
+        assert host.status().modules[1].restarts == 1
+
+        looping = asyncio.create_task(module.loop())
+        turns = 0
+        while not looping.done():  # the host and the other module go on meanwhile
+            assert await host["api"].greet("x") == "1.0 x"
+            turns += 1
+        with pytest.raises(ModuleCrashed, match=r"its event loop did not turn for 0\.6 s"):
+            await looping
+        assert turns > 100
+        assert await module.sum() == 5
+
+        with pytest.raises(ModuleCrashed) as leaked:
+            await module.leak()
+            await events.next(WorkerEnded, 3)
+            await module.hold()
+        assert "MiB of memory" in str(leaked.value) or await events.next(WorkerEnded, 3)
+        assert "MiB of memory" in (await events.next(WorkerEnded, 3)).how
+        assert await module.sum() == 5
+        with pytest.raises(ModuleCrashed, match="status 7"):
+            await module.exit()
+        assert await module.sum() == 5
+
+        with pytest.raises(ModuleCrashed):
+            await module.exit()  # once too often
+        await events.next(WorkerGaveUp)
+        with pytest.raises(ModuleDown, match="ended 5 times within 60 s"):
+            await module.sum()
+        assert "ended 5 times" in host.status().modules[1].down
+        await module.send.note("kept")
+        report = await host.reload({"ledger": str(tmp_path / "v2.py")})
+        assert report.outcome is Outcome.COMMITTED, report.error
+        assert await module.sum() == 5  # from the snapshot, migrated
+        while not await module.read():
+            pass
+        assert await module.read() == ["kept"]
+        assert host.status().modules[1].down == ""
+
+
+async def test_a_durable_message_is_handled_exactly_once_over_a_crash(tmp_path: Path) -> None:
+    async with isolated(tmp_path, durable=True, isolation_restarts=20) as (host, module, events):
+        await module.send.crash_if("a")
+        while await module.read() != ["a"]:
+            pass
+        await saved(host)
+        await module.send.crash_if("b")
+        await module.send.crash_if("c")
+        while await module.read() != ["a", "b", "c"]:
+            pass
+        with pytest.raises(ModuleCrashed):
+            await module.crash()
+        # b and c were lost with the state, and are handled again
+        async with asyncio.timeout(20):
+            while await module.read() != ["a", "b", "c"]:
+                await asyncio.sleep(0)
+        await module.send.crash_if("crash")
+        await module.send.crash_if("d")
+        failed = await events.next(MessageFailed)  # the one under which it crashed three times
+        assert (failed.call, failed.error.kind) == ("crash_if", "ModuleCrashed")
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(ModuleCrashed):
+                    if await module.read() == ["a", "b", "c", "d"]:
+                        break
+                await asyncio.sleep(0)
+        status = host.status().modules[1]
+        assert (status.messages_queued, status.messages_lost) == (0, 0)
+
+
+async def test_a_transaction_over_both_kinds_is_all_or_none(tmp_path: Path) -> None:
+    (tmp_path / "v2.py").write_text(ledger("2.0"))
+    (tmp_path / "api2.py").write_text(API.replace("1.0", "2.0"))
+    (tmp_path / "api3.py").write_text(
+        API.replace("1.0", "3.0").replace(
+            "    async def greet", "    def on_start(self):\n        1 / 0\n    async def greet"
+        )
+    )
+    async with isolated(tmp_path) as (host, module, _):
+        await host["api"].pay("ada")
+        both = {"ledger": str(tmp_path / "v2.py"), "api": str(tmp_path / "api3.py")}
+        report = await host.reload(both)
+        assert report.outcome is Outcome.ROLLED_BACK
+        assert (await module.deposit("ada", 1), await host["api"].greet("x")) == (
+            ("1.0", 2),
+            "1.0 x",
+        )
+        report = await host.reload({**both, "api": str(tmp_path / "api2.py")})
+        assert report.outcome is Outcome.COMMITTED, report.error
+        assert (await module.deposit("ada", 1), await host["api"].greet("x")) == (
+            ("2.0", 3),
+            "2.0 x",
+        )
+        assert await host["api"].pay("ada") == 4
+
+
+async def test_the_state_is_exported_and_imported_and_a_bad_one_refused(tmp_path: Path) -> None:
+    async with isolated(tmp_path) as (host, module, _):
+        await module.deposit("ada", 5)
+        document = await host.export_state("ledger")
+        await module.deposit("ada", 2)
+        report = await host.import_state("ledger", document)
+        assert report.records == 1
+        assert await module.sum() == 5
+        with pytest.raises(Exception, match="check counted failed"):
+            await host.import_state("ledger", document.replace(b'"total":5', b'"total":6'))
+        assert await module.sum() == 5
+        assert (await host.look_at_state("ledger")).records == 1
+        assert (await host.sample_state("ledger")).tree["total"] == 5
+        with pytest.raises(UsageError, match="process of its own"):
+            host.describe_state("ledger")
+        with pytest.raises(UsageError, match="rehearsal copies"):
+            await host.plan("ledger", rehearse=True)
+
+
+async def test_a_host_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
+    (tmp_path / "ledger.py").write_text(ledger())
+    (tmp_path / "api.py").write_text(API)
+    program = f"""
+import asyncio
+from replank import Host
+from replank.config import Config, ModuleConfig
+async def main():
+    source = {str(tmp_path)!r} + "/"
+    modules = {{
+        "ledger": ModuleConfig(source=source + "ledger.py", isolation="process"),
+        "api": ModuleConfig(source=source + "api.py"),
+    }}
+    async with Host(config=Config(modules=modules, data_dir=source + "data")) as host:
+        print(await host["ledger"].pid(), flush=True)
+        await host["ledger"].loop()
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    worker = int(await process.stdout.readline())
+    fd = os.pidfd_open(worker)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, ended.set)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    async with asyncio.timeout(20):
+        await ended.wait()  # although it never looks at its socket
+    asyncio.get_running_loop().remove_reader(fd)
+    os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("threads", True), ("mode", "windowed"), ("mode", "lazy"), ("on_bad_record", "quarantine")],
+)
+def test_what_an_isolated_module_cannot_have_is_refused(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    from replank.config import load_config
+
+    said = "true" if value is True else f'"{value}"'
+    file = tmp_path / "replank.toml"
+    file.write_text(f'[modules.m]\nsource = "m.py"\nisolation = "process"\n{key} = {said}\n')
+    with pytest.raises(ConfigError, match=f"{key} = {said} in a process of its own") as refused:
+        load_config(file)
+    assert str(refused.value.location).endswith(":4")
+    assert not is_live("modules.m.isolation")
+    assert is_live("modules.m.isolation_hang_s")
+
+
+__all__ = ["DefinitionError", "TimerFailed"]
