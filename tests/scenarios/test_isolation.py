@@ -169,8 +169,11 @@ class Ledger(Module, version="1.0", schema=1):
         while True:
             pass
 
-    def leak(self) -> None:
-        self.kept = [bytes(1024) for _ in range(400_000)]
+    async def leak(self) -> None:
+        self.kept = []
+        while True:
+            self.kept.append(b"x" * 1_000_000)
+            await asyncio.sleep(0)
 
     @invariant
     def in_sum(self) -> int:
@@ -403,7 +406,7 @@ async def test_streams_finish_resume_and_never_block_a_reload(tmp_path: Path) ->
         ("import", Outcome.REJECTED, "SIGABRT"),
         ("init", Outcome.REJECTED, "status 3"),
         ("check", Outcome.REJECTED, "SIGSEGV"),
-        ("wrong", Outcome.REJECTED, "counted"),
+        ("wrong", Outcome.ROLLED_BACK, "counted"),
         ("carry", Outcome.REJECTED, "cannot get from one process to another"),
     ],
 )
@@ -415,11 +418,15 @@ async def test_a_candidate_that_crashes_or_fails_leaves_the_old_process_alone(
         "init": ledger("2.0").replace(
             "    async def on_start", "    def __init__(self): os._exit(3)\n    async def on_start"
         ),
-        "check": ledger("2.0").replace("        assert sum(", "        ctypes.string_at(0); assert ("),
+        "check": ledger("2.0").replace(
+            "        assert sum(", "        ctypes.string_at(0); assert ("
+        ),
         "wrong": ledger("2.0").replace("        assert sum(", "        assert 1 + sum("),
-        "carry": ledger("2.0").replace(
+        "carry": ledger("2.0")
+        .replace(
             "    seen: list[str]", "    seen: list[str]\n    pool: Carry[object | None] = None"
-        ).replace("Module, Record", "Carry, Module, Record"),
+        )
+        .replace("Module, Record", "Carry, Module, Record"),
     }
     source = tmp_path / "bad.py"
     source.write_text(sources.get(text) or ledger("2.0", on_start=text))
@@ -461,18 +468,15 @@ async def test_a_worker_that_crashes_comes_back_from_its_last_snapshot(tmp_path:
         turns = 0
         while not looping.done():  # the host and the other module go on meanwhile
             assert await host["api"].greet("x") == "1.0 x"
+            await asyncio.sleep(0)
             turns += 1
         with pytest.raises(ModuleCrashed, match=r"its event loop did not turn for 0\.6 s"):
             await looping
         assert turns > 100
         assert await module.sum() == 5
 
-        with pytest.raises(ModuleCrashed) as leaked:
+        with pytest.raises(ModuleCrashed, match="it took .* MiB of memory"):
             await module.leak()
-            await events.next(WorkerEnded, 3)
-            await module.hold()
-        assert "MiB of memory" in str(leaked.value) or await events.next(WorkerEnded, 3)
-        assert "MiB of memory" in (await events.next(WorkerEnded, 3)).how
         assert await module.sum() == 5
         with pytest.raises(ModuleCrashed, match="status 7"):
             await module.exit()

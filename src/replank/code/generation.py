@@ -100,6 +100,11 @@ class Generation:
         """The names that are this generation's own."""
         return Namespace(self.code.private_name, self.code.helpers)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process that it is in lives."""
+        return True
+
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""
         space = vars(self.target)

@@ -376,7 +376,8 @@ class ReloadCoordinator:
         try:
             yield
         except Exception as error:
-            if where == "pause" or "on_start" not in one.new.definition.functions:
+            sure = "on_start" not in one.new.definition.functions or not one.new.alive
+            if where == "pause" or sure:
                 raise
             tx.warnings.append(
                 f"{error.args[0] if error.args else error}; asked again after on_start "

@@ -262,6 +262,11 @@ class RemoteGeneration(Generation):
     # -- what a generation can --------------------------------------------------------------------
 
     @property
+    def alive(self) -> bool:
+        """Whether its process lives."""
+        return self.worker.alive
+
+    @property
     def own(self) -> Namespace:
         """The names that are its own: none of this process."""
         return Namespace(self.code.private_name)

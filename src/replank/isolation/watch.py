@@ -70,7 +70,7 @@ class Watch:
                 limits = self._limits()
                 beat_s = min(_BEAT_S, limits.isolation_hang_s / _BEATS_A_HANG)
                 await self._sleep(beat_s)
-                if said := self._hangs(limits, beat_s) or self._takes(limits):
+                if said := self._takes(limits) or self._hangs(limits, beat_s):
                     await self._worker.abort(said)
                     return
         finally:

@@ -118,8 +118,8 @@ class DurableInbox(Inbox):
         self._reading = False
         self._rewound = 0
         """How often it went back: what was read or handled before is of no account then."""
-        self._put_aside: set[int] = set()
-        """Positions of messages that are not handled again after it went back."""
+        self._condemned: dict[int, ModuleCrashed | None] = {}
+        """By position, messages that are not handled again, and why; None once that was told."""
         self._crashed: tuple[int, int] = (0, 0)
         """The position of the message under which the module's process ended, and how often."""
 
@@ -388,7 +388,8 @@ class DurableInbox(Inbox):
         position = 0 if self._returned else self._page[0].position
         payload = self._returned[0] if self._returned else self._page[0].payload
         rewound = self._rewound
-        if position in self._put_aside:
+        if position in self._condemned:
+            await self._put_aside(position, payload)
             self._advance(position)
             return
         try:
@@ -399,10 +400,8 @@ class DurableInbox(Inbox):
             try:
                 await self._handle(message)
             except ModuleCrashed as error:
-                if not self._crashes_again(position):
-                    return  # it is handled again, with the state from before it
-                self._put_aside.add(position)
-                await self._bury(position, payload, error)
+                self._count_crash(position, error)
+                return  # it is handled again, with the state from before it
         if rewound != self._rewound:
             return  # what it has done is lost with the state: it is handled again
         self._advance(position)
@@ -420,11 +419,20 @@ class DurableInbox(Inbox):
             self._asked_at = self.position
             self.ask_save()
 
-    def _crashes_again(self, position: int) -> bool:
-        """Count the ends of the module's process under one message; the last one buries it."""
+    def _count_crash(self, position: int, error: ModuleCrashed) -> None:
+        """Count the ends of the module's process under one message: some are enough."""
         times = self._crashed[1] + 1 if self._crashed[0] == position else 1
         self._crashed = (position, times)
-        return times >= _CRASHES_MAX
+        if times >= _CRASHES_MAX:
+            self._condemned[position] = error
+
+    async def _put_aside(self, position: int, payload: bytes) -> None:
+        error = self._condemned[position]
+        if error is not None:
+            self._condemned[position] = None
+            await self._bury(position, payload, error)
+        else:
+            self.failed += 1  # again: it went back beyond it
 
     async def _bury(self, position: int, payload: bytes, error: ReplankError) -> None:
         """Put a message aside; only then is it counted as dealt with."""
