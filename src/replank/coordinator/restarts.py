@@ -21,7 +21,7 @@ from replank.isolation.host_side import RemoteWorker
 from replank.isolation.remote import RemoteGeneration
 from replank.isolation.service import Isolation
 from replank.report import describe
-from replank.state.keeper import Kept, StateKeeper
+from replank.state.keeper import StateKeeper
 
 
 class Restarts:
@@ -50,10 +50,12 @@ class Restarts:
         self._bus = bus
         self._ends: dict[str, deque[float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
         isolation.on_lost = self._lost
 
     async def close(self) -> None:
         """Start nothing more."""
+        self._closing = True
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -63,12 +65,14 @@ class Restarts:
     def _lost(self, generation: RemoteGeneration, worker: RemoteWorker) -> None:
         """Note at once that a process has ended; nothing enters from now on."""
         slot = self._routes.slots.get(generation.definition.name)
-        if slot is None or slot.gate.lane is not generation.lane:
+        serves = self._routes.find(generation.definition.name) is generation
+        if self._closing or slot is None or not serves:
             # A candidate, or one that is retired: whoever asks it is told.
             generation.gave_up(_not_there(generation, "its process has ended"))
             return
         generation.lost()
-        slot.gate.interrupt()
+        if slot.gate.lane is generation.lane:  # else a reload is about to open it, or to go back
+            slot.gate.interrupt()
         work = self._bring_back(slot, generation, worker)
         task = asyncio.get_running_loop().create_task(work, name=f"restart of {slot.name}")
         self._tasks.add(task)
@@ -79,33 +83,31 @@ class Restarts:
     ) -> None:
         began = perf_counter()
         how = await worker.obituary()
-        self._bus.publish(WorkerEnded(module=slot.name, pid=worker.process.pid, how=how))
         async with slot.persistence.moment:
             if slot.gate.lane is not generation.lane:
                 generation.gave_up(_not_there(generation, "another version serves"))
-                return  # a reload came first, with the state of the last snapshot
+                return
+            self._bus.publish(WorkerEnded(module=slot.name, pid=worker.process.pid, how=how))
             slot.gate.close()
-            kept: Kept | None = None
             try:
-                kept = await self._again(slot, generation, how)
+                serves = await self._again(slot, generation, how)
+                if not serves:
+                    self._stay_down(slot, generation)
+            except BaseException:  # the host stops: nobody waits for it any more
+                generation.gave_up(_not_there(generation, "the host is stopping"))
+                raise
             finally:
-                if kept is None:
-                    await self._stay_down(slot, generation)
                 generation.resumed()
                 slot.gate.reopen()
-        if kept is not None:
+        if serves:
             saved_at = generation.last_saved[1] if generation.last_saved else ""
+            pid, seconds = generation.worker.process.pid, perf_counter() - began
             self._bus.publish(
-                WorkerRestarted(
-                    module=slot.name,
-                    pid=generation.worker.process.pid,
-                    saved_at=saved_at,
-                    seconds=perf_counter() - began,
-                )
+                WorkerRestarted(module=slot.name, pid=pid, saved_at=saved_at, seconds=seconds)
             )
 
-    async def _again(self, slot: Slot, generation: RemoteGeneration, how: str) -> Kept | None:
-        """Start processes until one serves; None when it is tried no more."""
+    async def _again(self, slot: Slot, generation: RemoteGeneration, how: str) -> bool:
+        """Start processes until one serves; returns False when it is tried no more."""
         ends = self._ends.setdefault(slot.name, deque())
         in_a_row = 0
         while True:
@@ -115,19 +117,21 @@ class Restarts:
                 ends.popleft()
             if len(ends) > config.isolation_restarts:
                 generation.gave_up(_gave_up(slot, generation, len(ends), how))
-                return None
+                return False
             if in_a_row or len(ends) > 1:
                 await asyncio.sleep(config.isolation_backoff_s * 2 ** min(in_a_row, 10))
             in_a_row += 1
             try:
-                return await self._start(slot, generation)
+                await self._start(slot, generation)
             except Exception as error:  # whatever its code raises now
                 generation.worker.let_go()
                 how = getattr(error, "what", f"{type(error).__name__}: {error}")
                 text = f"its process could not be started again: {how}"
                 self._bus.publish(Warned(text=text, module=slot.name))
+            else:
+                return True
 
-    async def _start(self, slot: Slot, generation: RemoteGeneration) -> Kept:
+    async def _start(self, slot: Slot, generation: RemoteGeneration) -> None:
         workshop = self._candidates.workshop
         limit_s = workshop.config.probe_timeout_s
         await self._isolation.again(generation, lambda: slot.config, limit_s)
@@ -141,9 +145,8 @@ class Restarts:
         await generation.note_undeclared()
         slot.inbox.rewind(kept.inbox_position, kept.messages)
         generation.note("resume", generation.worker.resumable)
-        return kept
 
-    async def _stay_down(self, slot: Slot, generation: RemoteGeneration) -> None:
+    def _stay_down(self, slot: Slot, generation: RemoteGeneration) -> None:
         """Refuse calls; messages wait, from where the last snapshot has seen them."""
         error = generation.down or _not_there(generation, "it was not started again")
         generation.gave_up(error)

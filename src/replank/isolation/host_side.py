@@ -68,7 +68,9 @@ class RemoteWorker:
         self._streams: dict[int, Any] = {}
         self._tickets: dict[int, Any] = {}
         self._last = 0
+        self._closing: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Task[None] | None = None
+        self._buried: asyncio.Task[str] | None = None
         self._operations: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
             "outer": self._outer,
             "outer_open": self._outer_open,
@@ -214,12 +216,19 @@ class RemoteWorker:
 
     async def obituary(self) -> str:
         """Return how it ended and, when that is known, where it stood."""
+        if self._buried is None:
+            self._buried = asyncio.get_running_loop().create_task(self._bury())
+        return await asyncio.shield(self._buried)
+
+    async def _bury(self) -> str:
+        """Wait for its end, read its last words, and let its descriptors go."""
         status: int | None = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STATUS_S):
                 status = await asyncio.shield(self.process.ended)
         place = location_in_fault(self.process.last_words(), self._version)
         said = self.ended_because or _how(status)
+        self.process.close()
         return f"{said}, at {place}" if place else said
 
     # -- what the link asks of this end -----------------------------------------------------------
@@ -299,11 +308,16 @@ class RemoteWorker:
 
     def ended(self) -> None:
         """Note that it is gone."""
+        loop = asyncio.get_running_loop()
         streams, self._streams = self._streams, {}
         for items in streams.values():
             close = getattr(items, "aclose", None)
             if close is not None:
-                asyncio.get_running_loop().create_task(close())
+                closing = loop.create_task(close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+        if self._buried is None:
+            self._buried = loop.create_task(self._bury())
         if self.wanted:
             self.wanted = False
             self._on_end(self)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import io
 import os
 import selectors
 import signal
@@ -125,6 +126,9 @@ class NurseryServer:
             for one in (self._host, self._woken, self._waker):
                 one.close()
             gc.unfreeze()
+            for stream in (sys.stdout, sys.stderr):  # it may be killed at any moment
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(line_buffering=True)
             os.chdir(wanted.cwd)
             sys.path[:] = wanted.sys_path
             sys.argv[:] = wanted.argv

@@ -20,6 +20,7 @@ from replank.definition import CallKind
 from replank.errors import (
     InternalError,
     ModuleCrashed,
+    ModuleDown,
     ReplankError,
     SnapshotError,
     WrongArguments,
@@ -179,8 +180,12 @@ class RemoteGeneration(Generation):
     @property
     def _patience_s(self) -> float | None:
         """How long a cancelled call may go on: one of a candidate must not hold up the pause."""
-        serves = self.lane.gate.lane is self.lane
-        return None if serves else _CANDIDATE_PATIENCE_S
+        return None if self.serves else _CANDIDATE_PATIENCE_S
+
+    @property
+    def serves(self) -> bool:
+        """Whether calls get here, now or when the gate opens."""
+        return self.lane.gate.lane is self.lane
 
     async def come_back(self) -> None:
         """Return when the process has been started again, or never was away.
@@ -188,7 +193,9 @@ class RemoteGeneration(Generation):
         Raises:
             ModuleDown: It is not started again.
         """
-        if self.down is None:
+        if self.down is None and not self._back.is_set():
+            if not self.serves:  # a candidate: nobody starts it again
+                raise ModuleDown("its process has ended", module=self.definition.name)
             await self._back.wait()
         if self.down is not None:
             raise self.down

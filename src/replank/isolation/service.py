@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from replank.code.store import Version
 from replank.config import ModuleConfig
@@ -39,7 +40,8 @@ class Isolation:
         self._write_limit_s = write_limit_s
         self._task_failed = task_failed
         self._nursery = Nursery()
-        self._generations: dict[RemoteWorker, RemoteGeneration] = {}
+        self._generations: WeakKeyDictionary[RemoteWorker, RemoteGeneration]
+        self._generations = WeakKeyDictionary()
         self._watching: set[asyncio.Task[None]] = set()
         self.on_lost: OnLost | None = None
         """Told of a worker that ended unasked."""
@@ -104,9 +106,12 @@ class Isolation:
         """End every worker that is left, and the nursery."""
         for task in self._watching:
             task.cancel()
-        for worker in list(self._generations):
-            worker.wanted = False
+        workers = list(self._generations)
+        for worker in workers:
+            worker.let_go()
         await self._nursery.close()
+        for worker in workers:
+            await worker.obituary()
 
     async def _worker(
         self,
@@ -140,7 +145,6 @@ class Isolation:
         )
         self._watching.add(watching)
         watching.add_done_callback(self._watching.discard)
-        watching.add_done_callback(lambda _: self._generations.pop(worker, None))
         return worker
 
     def _lost(self, worker: RemoteWorker) -> None:

@@ -81,6 +81,8 @@ class RemoteTransfer:
     @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Have the old worker freeze its state; one that is gone has left it on the disk."""
+        if drained is None and self._old.down is None:
+            await self._old.come_back()  # it may be started again just now
         began = perf_counter()
         if self._old.down is not None:
             self._body = await self._last_saved()
