@@ -69,6 +69,8 @@ class Link(asyncio.Protocol):
         self._read = read
         self._transport: asyncio.Transport
         self._buffer = bytearray()
+        self._needed = 0
+        """How much of it makes the next frame whole."""
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
         self.contexts: dict[int, contextvars.Context] = {}
@@ -183,26 +185,22 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived: whole frames, and the beginning of one."""
-        buffer = self._buffer
-        if buffer:
-            buffer += data
-            data = bytes(buffer) if len(buffer) < _BUFFER_BYTES else b""
-            if not data and not self._is_whole(buffer):
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
                 return  # a large frame is put together once, not at every piece
-            data = data or bytes(buffer)
-        at, end = 0, len(data)
+            data = bytes(self._buffer)
+        view, at, end = memoryview(data), 0, len(data)
+        self._needed = _LENGTH.size
         while end - at >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(data, at)
-            if end - at - _LENGTH.size < length:
+            self._needed = _LENGTH.size + length
+            if end - at < self._needed:
                 break
-            at += _LENGTH.size
-            self._take(_decode(memoryview(data)[at : at + length]))
-            at += length
-        self._buffer = bytearray(data[at:])
-
-    def _is_whole(self, buffer: bytearray) -> bool:
-        length: int = _LENGTH.unpack_from(buffer, 0)[0]
-        return len(buffer) - _LENGTH.size >= length
+            self._take(_decode(view[at + _LENGTH.size : at + self._needed]))
+            at += self._needed
+            self._needed = _LENGTH.size
+        self._buffer = bytearray(view[at:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end."""

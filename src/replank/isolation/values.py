@@ -44,6 +44,9 @@ _BUILTINS: Final[tuple[Any, ...]] = (
     frozenset,
 )
 
+_TOO_STRONG: Final = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration)
+"""What would end the host's loop, or what no future takes: it arrives as a `RemoteError`."""
+
 
 class Uncrossable(TypeError):
     """A value cannot leave its process."""
@@ -186,8 +189,8 @@ def raised(told: Told, where: str, read: Callable[[bytes], Any]) -> BaseExceptio
             error = read(told.pickled)
         except Exception:
             error = None  # its class is not known here
-    if not isinstance(error, BaseException) or isinstance(error, StopIteration):
-        error = _stand_in(told)  # no future takes a StopIteration
+    if not isinstance(error, BaseException) or isinstance(error, _TOO_STRONG):
+        error = _stand_in(told)
     error.add_note(f"raised in {where}:\n{told.frames.rstrip()}")
     error.remote_location = told.location  # type: ignore[attr-defined]
     error.remote_frames = told.own_frames  # type: ignore[attr-defined]
@@ -206,8 +209,10 @@ def _stand_in(told: Told) -> RemoteError:
     what = f"{told.name}: {told.text}" if told.text else told.name
     for name in told.base:
         base = getattr(builtins, name, None)
-        if base in (None, object, BaseException, Exception):
+        if base is Exception or not (isinstance(base, type) and issubclass(base, Exception)):
             break
+        if issubclass(base, _TOO_STRONG):
+            continue
         try:
             kind = type("RemoteError", (RemoteError, base), {"__module__": RemoteError.__module__})
             made: RemoteError = kind(what, **facts)

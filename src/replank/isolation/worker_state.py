@@ -40,7 +40,7 @@ from replank.threads import in_thread
 from replank.traffic.drain import Drained
 from replank.traffic.messages import Mark
 
-SOCKET_S_A_BYTE: Final = 6e-9
+SOCKET_S_A_BYTE: Final = 10e-9
 """What a byte of state costs on its way: encoded, checked, sent, read and decoded."""
 
 
