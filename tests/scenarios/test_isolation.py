@@ -17,6 +17,8 @@ import pytest
 
 from replank import Host
 from replank.config import Config, ModuleConfig, ReloadConfig
+from replank.control.arguments import ReaderCache
+from replank.control.wire import status_of
 from replank.errors import (
     ConfigError,
     ModuleCrashed,
@@ -271,6 +273,24 @@ async def saved(host: Host) -> None:
     await host._routes.slot("ledger").persistence.save("test")
 
 
+async def json_arguments(host: Host) -> None:
+    """Arguments as JSON are read where their types are known."""
+    readers = ReaderCache(host)
+
+    def read(call: str, body: bytes) -> Any:
+        return readers.reader("ledger", call).read(body)
+
+    put = b'{"account": {"owner": "eve", "cents": %s}}'
+    told = await host.call_with("ledger", "put", lambda: read("put", put % b"3"))
+    assert told == "Account eve OPEN"
+    with pytest.raises(WrongArguments) as wrong:
+        await host.call_with("ledger", "put", lambda: read("put", put % b'"3"'))
+    assert (wrong.value.path, status_of(wrong.value)) == ("$.account.cents", 422)
+    await host.send("ledger", "note", *read("note", b'["by name"]'))
+    with pytest.raises(WrongArguments):
+        await host.send("ledger", "note", *read("note", b"[3]"))
+
+
 async def test_calls_values_errors_and_other_modules_work_as_in_one_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -305,6 +325,8 @@ async def test_calls_values_errors_and_other_modules_work_as_in_one_process(
         with pytest.raises(TypeError, match="missing 1 required"):
             await module.deposit("ada")
 
+        await json_arguments(host)
+
         # it calls others, and others call it, within one chain
         assert await module.ask("hello") == "1.0 hello"
         assert await module.ask_stream() == [0, 1, 2]
@@ -312,7 +334,7 @@ async def test_calls_values_errors_and_other_modules_work_as_in_one_process(
         assert await host["api"].pay("eve") == 1
         assert await module.ask_own_reload() == SelfReload.__name__
         await module.send.note("one")
-        while not await module.read():
+        while await module.read() != ["by name", "one"]:
             pass
         async with asyncio.timeout(10):
             while "later" not in await host["api"].read():
