@@ -41,7 +41,7 @@ from replank.live_config import is_live
 from replank.report import Outcome
 
 LEDGER = """
-import asyncio, ctypes, enum, logging, os
+import asyncio, ctypes, enum, logging, os, time
 from collections.abc import AsyncIterator
 from replank import (Module, Record, Table, Uses, add, check, every, invariant, query, rename, step,
                      stream, uses)
@@ -157,6 +157,8 @@ class Ledger(Module, version="1.0", schema=1):
         ctypes.string_at(0)
 
     async def exit(self) -> None:
+        if os.fork() == 0:  # it holds the link to the host open, and ends with its parent
+            time.sleep(3600)
         os._exit(7)
 
     def crash_if(self, text: str) -> None:
@@ -592,8 +594,8 @@ async def test_a_transaction_over_both_kinds_is_all_or_none(tmp_path: Path) -> N
         assert await host["api"].pay("ada") == 4
 
 
-async def test_the_state_is_exported_and_imported_and_a_bad_one_refused(tmp_path: Path) -> None:
-    async with isolated(tmp_path) as (host, module, _):
+async def test_the_state_is_exported_and_imported_and_outlives_the_nursery(tmp_path: Path) -> None:
+    async with isolated(tmp_path) as (host, module, events):
         await module.deposit("ada", 5)
         document = await host.export_state("ledger")
         await module.deposit("ada", 2)
@@ -609,6 +611,15 @@ async def test_the_state_is_exported_and_imported_and_a_bad_one_refused(tmp_path
             host.describe_state("ledger")
         with pytest.raises(UsageError, match="rehearsal copies"):
             await host.plan("ledger", rehearse=True)
+
+        # the process that starts the others is no more than that: another one takes its place
+        await saved(host)
+        nursery = host._isolation._nursery._child
+        assert nursery is not None
+        nursery.kill()
+        assert "SIGKILL" in (await events.next(WorkerEnded)).how
+        assert await module.sum() == 5
+        await events.next(WorkerRestarted)
 
 
 async def test_a_host_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:

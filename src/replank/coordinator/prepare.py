@@ -17,12 +17,13 @@ from replank.code.generation import Generation, make_generation
 from replank.code.loader import LoadedCode, Loader
 from replank.code.probe import Probe, ProbeLimits, TestCounts, TestRun
 from replank.code.store import Version, VersionStore
+from replank.code.trace import constructor_error
 from replank.code.trust import find_signer
 from replank.config import ReloadConfig, TrustConfig
 from replank.coordinator.replays import keep_recent
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
-from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
+from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout
 from replank.isolation.service import Isolation
 from replank.module import Runtime
 from replank.reading import read_definition
@@ -119,13 +120,7 @@ class Workshop:
             code.unload()
             if isinstance(error, DefinitionError | InternalError | PhaseTimeout):
                 raise  # a cancellation can only be the constructor's own: it awaits nothing
-            raise SourceError(
-                f"the module cannot be constructed: {type(error).__name__}: {error}",
-                module=slot.name,
-                found=f"{type(error).__name__}: {error}",
-                expected="a constructor that takes nothing and returns",
-                do="mend the constructor and reload again",
-            ) from error
+            raise constructor_error(error, slot.name) from error
         keep_recent(slot, made)
         made.effects = effects
         effects.owner.entries.update(codes_of(lane.entries.values()))

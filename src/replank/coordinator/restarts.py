@@ -151,7 +151,7 @@ class Restarts:
         error = generation.down or _not_there(generation, "it was not started again")
         generation.gave_up(error)
         slot.gate.refuse(lambda: error)
-        slot.inbox.rewind(generation.last_position, ())
+        slot.inbox.rewind(generation.last_mark.position, generation.last_mark.messages)
         described = describe(error, phase="serve", module=slot.name, serves=generation.label)
         self._bus.publish(WorkerGaveUp(module=slot.name, error=described))
 

@@ -110,6 +110,8 @@ class RemoteWorker:
         self.wanted = False  # while it loads, an end is an error of the loading
         where = f"the process of {wanted.name} (pid {process.pid})"
         self._link = await Link.over(process.link, self, where, unpack_in_host)
+        # A process that it has forked may hold the other end of the link open.
+        process.ended.add_done_callback(lambda _: self._link.close())
         try:
             async with asyncio.timeout(limit_s):
                 self.offer = await self.request("load", wanted)

@@ -95,8 +95,9 @@ class NurseryServer:
             pass
         finally:
             for pid in self._workers:
+                _kill_group(pid)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)  # before its own `setsid` it is in our group
 
     def _take(self) -> None:
         data, fds, _, _ = socket.recv_fds(self._host, _MESSAGE_BYTES, 2)
@@ -143,13 +144,22 @@ class NurseryServer:
 
     def _reap(self) -> None:
         for pid in list(self._workers):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                self._workers.discard(pid)
-                self._say(Ended(pid, os.waitstatus_to_exitcode(status)))
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            # While it is not reaped its group's number cannot be given to another's: what it has
+            # started ends with it.
+            _kill_group(pid)
+            _, status = os.waitpid(pid, 0)
+            self._workers.discard(pid)
+            self._say(Ended(pid, os.waitstatus_to_exitcode(status)))
 
     def _say(self, message: Said) -> None:
         self._host.send(msgspec.msgpack.encode(message))
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def main(fd: int) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Final, Protocol
 
-from replank.errors import UsageError, WrongArguments
+from replank.errors import WrongArguments
 from replank.isolation.values import Uncrossable, pack, unpack
+from replank.traffic.handle import Blocking
 
 current_call: Final[contextvars.ContextVar[int]] = contextvars.ContextVar(
     "replank_worker_call", default=0
@@ -54,13 +54,13 @@ class OutsideHandle:
     """
 
     send: OutsideSender
-    blocking: OutsideBlocking
+    blocking: Blocking
 
     def __init__(self, name: str, link: Asking) -> None:
         self._name = name
         self._link = link
         self.send = OutsideSender(self)
-        self.blocking = OutsideBlocking(self)
+        self.blocking = Blocking(self)
 
     def __getattr__(self, call: str) -> Callable[..., OutsideCall]:
         if call.startswith("__"):
@@ -142,34 +142,6 @@ class OutsideSender:
             await handle._link.ask("outer_send", body)
 
         return send
-
-
-class OutsideBlocking:
-    """Call another module from a thread and wait for the answer."""
-
-    def __init__(self, handle: OutsideHandle) -> None:
-        self._handle = handle
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-
-    def __getattr__(self, call: str) -> Callable[..., Any]:
-        if call.startswith("__"):
-            raise AttributeError(call)
-
-        def wait(*args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() == self._thread:
-                raise UsageError(
-                    "a blocking call on the event loop would wait for itself",
-                    module=self._handle._name,
-                    do=f"await handle.{call}(...) instead",
-                )
-
-            async def run() -> Any:
-                return await getattr(self._handle, call)(*args, **kwargs)
-
-            return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
-
-        return wait
 
 
 class OutsideTicket:

@@ -74,7 +74,7 @@ class RemoteGeneration(Generation):
         remote_lane: The way in for calls.
         down: Why it does not come back; None while it does, or lives.
         last_saved: Path of the last snapshot, and when it was taken.
-        last_position: Of the inbox, in that snapshot.
+        last_mark: Of the inbox, in that snapshot.
         restarts: How often its process was started again.
         on_unload: Told when its process is ended for good.
     """
@@ -95,7 +95,7 @@ class RemoteGeneration(Generation):
         self.version_of = version_of
         self.down: ReplankError | None = None
         self.last_saved: tuple[Path, str] | None = None
-        self.last_position = 0
+        self.last_mark = Mark(0)
         self.restarts = 0
         self._back = asyncio.Event()
         self._back.set()
@@ -246,7 +246,7 @@ class RemoteGeneration(Generation):
     async def freeze(self, mark: Mark) -> RemoteFrozen:
         """Have the worker hold its state fast with its inbox's mark."""
         await self.request("state.freeze", mark.position, mark.messages)
-        return RemoteFrozen(self, mark.position)
+        return RemoteFrozen(self, mark)
 
     def lost(self) -> None:
         """Note that the process has ended: calls wait from now on."""
@@ -350,7 +350,8 @@ class RemoteGeneration(Generation):
             except SnapshotError as error:
                 warnings.append(f"{error.what}; the snapshot before it is used")
                 continue
-            self.last_saved, self.last_position = (path, found.taken_at), found.position
+            self.last_saved = (path, found.taken_at)
+            self.last_mark = Mark(found.position, found.messages)
             return Kept({}, found.messages, tuple(warnings), found.position)
         return Kept(warnings=tuple(warnings))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from replank.journal.records import SnapshotRecord
 from replank.state.keeper import StateKeeper
+from replank.traffic.messages import Mark
 
 if TYPE_CHECKING:
     from replank.isolation.remote import RemoteGeneration
@@ -19,11 +20,11 @@ class RemoteFrozen:
 
     Attributes:
         generation: Whose.
-        position: Of the inbox, in its mark.
+        mark: Of the inbox, of the same moment.
     """
 
     generation: RemoteGeneration
-    position: int
+    mark: Mark
 
     async def write(self, keeper: StateKeeper, kind: str) -> None:
         """Have it on the disk, and make it known.
@@ -48,7 +49,7 @@ class RemoteFrozen:
                 kind=kind,
             )
         )
-        generation.last_saved, generation.last_position = (Path(path), taken_at), self.position
+        generation.last_saved, generation.last_mark = (Path(path), taken_at), self.mark
 
 
 __all__ = ["RemoteFrozen"]

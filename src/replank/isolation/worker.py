@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 
 from replank.code.generation import Generation, make_generation
 from replank.code.loader import Loader
-from replank.code.trace import candidate_traceback, location_of
+from replank.code.trace import candidate_traceback, constructor_error, location_of
 from replank.code.undeclared import Undeclared
 from replank.definition import CallKind, Definition, describe_definition
-from replank.errors import DefinitionError, ReplankError, SourceError
+from replank.errors import DefinitionError, ReplankError
 from replank.isolation.link import Link
 from replank.isolation.outside import OutsideHandle, OutsideHost
 from replank.isolation.values import pack, tell, unpack
@@ -138,13 +138,7 @@ class Worker:
         except ReplankError:
             raise
         except BaseException as error:
-            raise SourceError(
-                f"the module cannot be constructed: {type(error).__name__}: {error}",
-                module=name,
-                found=f"{type(error).__name__}: {error}",
-                expected="a constructor that takes nothing and returns",
-                do="mend the constructor and reload again",
-            ) from error
+            raise constructor_error(error, name) from error
         self._generation = generation
         gate.first_open(lane)
         self._calls = WorkerCalls(generation)
