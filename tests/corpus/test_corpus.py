@@ -31,6 +31,12 @@ async def test_every_bad_edit_is_caught_in_its_phase_and_no_call_fails(
     assert not wrong(verdicts)
 
 
+async def test_the_same_is_caught_in_the_same_phase_in_a_process_of_its_own(tmp_path: Path) -> None:
+    # one in four, and all that crash: `python -m bench.verify --isolated` tries every one
+    edits = [edit for number, edit in enumerate(BAD) if number % 4 == 0 or "crash" in edit.kind]
+    assert not wrong(await try_edits(edits, tmp_path, isolated=True))
+
+
 @pytest.mark.parametrize("edit", GOOD, ids=lambda edit: edit.name)
 async def test_no_good_edit_is_refused_and_no_call_fails(edit: Edit, tmp_path: Path) -> None:
     assert not wrong(await try_edits([edit], tmp_path))
