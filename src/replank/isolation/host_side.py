@@ -197,6 +197,8 @@ class RemoteWorker:
 
     def let_go(self) -> None:
         """End it at once: nothing that it holds is needed any more."""
+        if self.alive:
+            self.ended_because = self.ended_because or "its version was let go"
         self.wanted = False
         self._link.close()
         self.process.kill()

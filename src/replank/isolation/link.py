@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import socket
 import struct
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,7 @@ import msgspec
 
 from replank.isolation.values import Told, raised
 
+_log: Final = logging.getLogger("replank.isolation")
 _LENGTH: Final = struct.Struct("<I")
 _BUFFER_BYTES: Final = 1 << 20
 BODY_BYTES_MAX: Final = 0xFFFF_0000
@@ -227,7 +229,10 @@ class Link(asyncio.Protocol):
         elif kind == ASK:
             self._serve(number, name, body)
         elif kind == TELL:
-            self._served.tell(name, body)
+            try:
+                self._served.tell(name, body)
+            except Exception:  # nobody waits for it; the link must go on
+                _log.exception("a note %s of %s could not be taken", name, self.where)
         elif (task := self._running.get(number)) is not None:
             task.cancel()
 

@@ -206,12 +206,13 @@ class RemoteGeneration(Generation):
             lost = f"what was written since {self.last_saved[1]}, when its state was last saved"
         else:
             lost = f"its state: {_NOTHING_KNOWN}"
+        again = f"{self.label}, started again from its last snapshot; lost is {lost}"
         return ModuleCrashed(
             f"the process of the module ended while {name} ran in it: {how}",
             module=self.definition.name,
             found=f"pid {worker.process.pid} of {self.label}, which ran since {worker.started_at}",
             expected="a process that lives as long as the host",
-            serves=f"{self.label}, started again from its last snapshot; lost is {lost}",
+            serves=again if self.serves else None,
             do="look what the call has done before you call again",
         )
 
