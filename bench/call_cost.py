@@ -9,8 +9,9 @@ measured in turn within each round, so that a busy machine slows them alike; the
 rounds counts.
 
 Then, of a whole host (`isolation`): a call through its handle (the way of a user), and a call from
-another thread, which waits for the event loop. A module in a process of its own is measured when
-the configuration offers `isolation`; else the line says that it does not.
+another thread, which waits for the event loop. Then the same method of a module in a process of its
+own (`isolation = "process"`): one call after the other, fifty callers at once, and with a megabyte
+as argument; with what a call costs of the processors' time in host and worker together.
 
 What it does not show: the cost of a chain that touches several modules.
 """
@@ -24,8 +25,11 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from os import sysconf
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, process_time
 from types import MethodType
 
 from replank.code.entries import collect_entries, generic_entry
@@ -75,6 +79,8 @@ class Bench(Module):
     def plain(self, cents):
         self.total += cents
         return self.total
+    def size(self, data):
+        return len(data)
 """
 
 
@@ -235,12 +241,15 @@ async def isolation(source: Path, rounds: int, count: int) -> list[dict]:
             return (perf_counter_ns() - begun) / count
 
         seen: dict[str, list[float]] = {"bare": [], "handle": [], "thread": []}
-        for _ in range(rounds + 1):
-            seen["bare"].append(await timed(bare.atomic, (3,), count, awaited=True))
-            seen["handle"].append(await by_handle())
-            seen["thread"].append(await asyncio.to_thread(from_thread))
+        async with isolated(source) as process:
+            for _ in range(rounds + 1):
+                seen["bare"].append(await timed(bare.atomic, (3,), count, awaited=True))
+                seen["handle"].append(await by_handle())
+                seen["thread"].append(await asyncio.to_thread(from_thread))
+                for kind, cost in (await process(max(count // 20, 50))).items():
+                    seen.setdefault(kind, []).append(cost)
     ns = {kind: statistics.median(values[1:]) for kind, values in seen.items()}
-    rows = [
+    return [
         {
             "python": python,
             "isolation": kind,
@@ -249,14 +258,48 @@ async def isolation(source: Path, rounds: int, count: int) -> list[dict]:
         }
         for kind, value in ns.items()
     ]
-    return [*rows, {"python": python, "isolation": "process", **process_isolation()}]
 
 
-def process_isolation() -> dict[str, str]:
-    """Say whether a module can run in a process of its own, and why it is not measured."""
-    if "isolation" in {*ModuleConfig.__struct_fields__, *Config.__struct_fields__}:
-        return {"skipped": "offered, but not yet measured here"}
-    return {"skipped": "not offered by this version: every module runs in the host's process"}
+@asynccontextmanager
+async def isolated(source: Path) -> AsyncIterator[Callable[[int], Awaitable[dict[str, float]]]]:
+    """Run the module in a process of its own; yields what measures so many calls."""
+    module = ModuleConfig(source=str(source), isolation="process")
+    data_dir = str(source.parent / "isolated")
+    config = Config(modules={"bench_isolated": module}, data_dir=data_dir)
+    async with Host(config=config) as host:
+        handle = host["bench_isolated"]
+        megabyte = b"x" * 1_000_000
+        (status,) = host.status().modules
+
+        def used_s() -> float:
+            fields = Path(f"/proc/{status.pid}/stat").read_text().rpartition(")")[2].split()
+            return process_time() + (int(fields[11]) + int(fields[12])) / sysconf("SC_CLK_TCK")
+
+        async def many(count: int) -> None:
+            for _ in range(count):
+                await handle.atomic(3)
+
+        async def measured(count: int) -> dict[str, float]:
+            used = used_s()
+            begun = perf_counter_ns()
+            await many(count)
+            one_by_one = (perf_counter_ns() - begun) / count
+            cpu = (used_s() - used) / count * 1e9
+            begun = perf_counter_ns()
+            await asyncio.gather(*(many(max(count // 50, 1)) for _ in range(50)))
+            at_once = (perf_counter_ns() - begun) / (max(count // 50, 1) * 50)
+            begun = perf_counter_ns()
+            for _ in range(20):
+                await handle.size(megabyte)
+            large = (perf_counter_ns() - begun) / 20
+            return {
+                "process": one_by_one,
+                "process, processor time": cpu,
+                "process, 50 callers": at_once,
+                "process, 1 MB argument": large,
+            }
+
+        yield measured
 
 
 def main() -> None:

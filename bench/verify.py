@@ -4,6 +4,8 @@ Each edit of `tests/corpus` is tried on a host under load. "failed" and "lost" a
 noticed: they must be 0 for every edit, good or bad. Milliseconds are from the request to the
 report, on this machine, beside the load; most of it is the probe's child process, in which no call
 waits.
+
+`--isolated` runs the edited module in a process of its own: what is caught, and where, is the same.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ from tests.corpus.edits import BAD, GOOD, Edit
 from tests.corpus.trial import Verdict, try_edits
 
 
-async def verdicts() -> list[Verdict]:
+async def verdicts(*, isolated: bool) -> list[Verdict]:
     found: list[Verdict] = []
     for _, edits in itertools.groupby(BAD, key=lambda edit: edit.kind):
-        found += await tried(list(edits))
-    return found + await tried(list(GOOD))
+        found += await tried(list(edits), isolated=isolated)
+    return found + await tried(list(GOOD), isolated=isolated)
 
 
-async def tried(edits: list[Edit]) -> list[Verdict]:
+async def tried(edits: list[Edit], *, isolated: bool) -> list[Verdict]:
     with tempfile.TemporaryDirectory(prefix="replank-verify-") as folder:
-        return await try_edits(edits, Path(folder))
+        return await try_edits(edits, Path(folder), isolated=isolated)
 
 
 def table(found: list[Verdict]) -> str:
@@ -58,7 +60,7 @@ def summary(found: list[Verdict]) -> dict[str, int]:
 
 
 def main() -> int:
-    found = asyncio.run(verdicts())
+    found = asyncio.run(verdicts(isolated="--isolated" in sys.argv[1:]))
     if "--json" not in sys.argv[1:]:
         print(table(found))
     print(json.dumps(summary(found)))

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from replank.config_http import HttpConfig, TelemetryConfig
+from replank.config_isolation import IsolationConfig, check_isolation
 from replank.config_kinds import (
     MIB,
     BadRecordPolicy,
@@ -51,7 +52,7 @@ CONFIG_FILE: Final = "replank.toml"
 DATA_DIR: Final = ".replank"
 
 
-class ModuleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModuleConfig(IsolationConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One module: `[modules.NAME]`, or `NAME = "path"` under `[modules]`."""
 
     source: Annotated[str, msgspec.Meta(min_length=1)]
@@ -225,6 +226,8 @@ def check_modules(config: Config, location: Callable[[str], str | None]) -> None
         quiet = common.quiet_hours if own.quiet_hours is None else own.quiet_hours
         check_hours(f"modules.{name}.", windows, quiet, location)
         check_mode(name, own.mode, location, threads=own.threads)
+        others = {key: getattr(own, key) for key in ("threads", "mode", "on_bad_record")}
+        check_isolation(name, others, location, isolated=own.isolated)
 
 
 def _reason(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -42,6 +42,8 @@ class Call:
     function: Callable[..., Any]
     on_reload: OnReload = "finish"
     """Of a stream: what becomes of it when its module is reloaded."""
+    remote: bool = False
+    """Whether it runs in another process, which alone knows the types of its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Definition:
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """`migrate_1_2` and the like, by name."""
     doc: str = ""
+    contract: Mapping[str, Any] | None = None
+    """What it offers, described by the process that has loaded it; None when that is this one."""
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -127,6 +131,8 @@ def describe_definition(definition: Definition) -> dict[str, Any]:
     Args:
         definition: What to describe.
     """
+    if definition.contract is not None:
+        return dict(definition.contract)
     return {
         "name": definition.name,
         "label": definition.label,

@@ -167,6 +167,18 @@ class PhaseTimeout(ModuleError):
     """A phase did not end within its deadline."""
 
 
+class RemoteError(ReplankError):
+    """An isolated module raised an exception whose class exists in its own process only.
+
+    Where that class is one of a builtin's, as a `ValueError`, this is one of it, too.
+
+    Attributes:
+        type_name: The name of the exception's class.
+    """
+
+    type_name = ""
+
+
 class TrafficError(ReplankError):
     """A call or message could not be taken."""
 
@@ -181,6 +193,14 @@ class HostStopped(TrafficError):
 
 class CallAborted(TrafficError):
     """The call was ended by the module's drain policy."""
+
+
+class ModuleCrashed(TrafficError):
+    """The process of an isolated module ended while the call was in it: it may be half done."""
+
+
+class ModuleDown(TrafficError):
+    """The process of an isolated module ended too often: it takes no calls until it is reloaded."""
 
 
 class StateSealed(TrafficError):

@@ -23,6 +23,7 @@ from replank.coordinator.prepare import Workshop
 from replank.coordinator.quarantine import KeepsQuarantine, Readmission
 from replank.coordinator.recovery import Startup
 from replank.coordinator.rehearsal import Rehearsal
+from replank.coordinator.restarts import Restarts
 from replank.coordinator.shutdown import Shutdown
 from replank.coordinator.slot import Routes, status_of
 from replank.coordinator.slots import SlotMaker
@@ -40,6 +41,7 @@ from replank.instrumentation.events import (
 )
 from replank.instrumentation.status import HostStatus
 from replank.instrumentation.telemetry import Telemetry
+from replank.isolation.service import Isolation
 from replank.journal.embedded import INBOX_FILE, EmbeddedPort
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
@@ -128,11 +130,19 @@ class Host(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
+        self._isolation = Isolation(
+            self.data_dir / "snapshots",
+            self.config.storage.fork_timeout_s,
+            self._slots.task_failed,
+        )
         self._probe, self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config
         )
         self._coordinator.on_trip = self._tripped
+        self._restarts = Restarts(
+            self._routes, self._coordinator.candidates, self._keeper, self._isolation, self.bus
+        )
         self._scheduler = self._make_scheduler()
         self._desk = ScheduleDesk(
             self._scheduler,
@@ -343,6 +353,8 @@ class Host(
             for name, module in self.config.modules.items():
                 self._routes.add(self._slots.make(name, module))
             await self._desk.load()
+            if any(one.isolated for one in self.config.modules.values()):
+                await self._isolation.start()
             if self._probe is not None:
                 await self._probe.start()
             await Startup(self._coordinator, self._keeper).run()
@@ -368,6 +380,7 @@ class Host(
         await self._desk.stop()
         self._end_canaries()
         await self._scheduler.stop()
+        await self._restarts.close()
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
         self._telemetry.stop()
@@ -375,6 +388,7 @@ class Host(
         self.bus.publish(HostStopped(pid=os.getpid()))
 
     async def _release(self) -> None:
+        await self._isolation.close()
         if self._probe is not None:
             await self._probe.close()
         await self._port.close()
@@ -404,6 +418,7 @@ class Host(
             runtime=lambda slot: Runtime(slot.name, self, slot.tasks.spawn),
             next_generation=self._journal.next_generation,
             cache=self.data_dir / "cache",
+            isolation=self._isolation,
             trust=self.config.trust,
             quarantine=Quarantine(self.data_dir / QUARANTINE),
             parked=ParkedStore(self.data_dir / PARKED),

@@ -40,6 +40,13 @@ _LIVE_OF_MODULE: Final = frozenset(
         "windows",
         "quiet_hours",
         "rate_limit",
+        "isolation_memory_bytes",
+        "isolation_cpu_share",
+        "isolation_cpu_s",
+        "isolation_hang_s",
+        "isolation_restarts",
+        "isolation_restart_window_s",
+        "isolation_backoff_s",
     }
 )
 _NEEDS_RESTART: Final = frozenset(

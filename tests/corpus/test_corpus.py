@@ -32,6 +32,13 @@ async def test_every_bad_edit_is_caught_in_its_phase_and_no_call_fails(
     assert not wrong(verdicts)
 
 
+async def test_the_same_is_caught_in_the_same_phase_in_a_process_of_its_own(tmp_path: Path) -> None:
+    # one in four, and all that crash: `python -m bench.verify --isolated` tries every one
+    crashes = {edit.name for edit in BAD if "crash" in edit.kind + edit.name}
+    edits = [one for number, one in enumerate(BAD) if number % 4 == 0 or one.name in crashes]
+    assert not wrong(await try_edits(edits, tmp_path, isolated=True))
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_no_good_edit_is_refused_and_no_call_fails(part: int, tmp_path: Path) -> None:
     edits = GOOD[part::PARTS]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from msgspec import structs
+import msgspec
 
-from replank.config import Config, ProbationConfig, ReloadConfig
+from replank.config import Config, ModuleConfig, ProbationConfig, ReloadConfig
 from replank.host import Host
 from replank.instrumentation.events import ReloadEnded
 from replank.report import ReloadReport
@@ -34,9 +34,9 @@ QUICK = Config(
 
 LATE = "probation"
 """Where an edit is caught that has served for a moment."""
-ON_PROBATION = structs.replace(
+ON_PROBATION = msgspec.structs.replace(
     QUICK,
-    reload=structs.replace(QUICK.reload, probation_s=30.0),
+    reload=msgspec.structs.replace(QUICK.reload, probation_s=30.0),
     probation=ProbationConfig(look_every_s=0.02, latency_for_s=0.2, leak_budget_bytes=200_000),
 )
 
@@ -72,9 +72,12 @@ class Callers:
     paid: int = 0
     failed: list[str] = field(default_factory=list)
     _stop: bool = False
+    _busy: int = 0
+    _go: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[Callers]:
+        self._go.set()
         tasks = [asyncio.create_task(self._call(f"owner-{n}")) for n in range(CALLERS)]
         try:
             yield self
@@ -88,10 +91,23 @@ class Callers:
         while self.answered < goal and not self.failed:
             await asyncio.sleep(0)
 
+    @asynccontextmanager
+    async def resting(self) -> AsyncIterator[None]:
+        """Have no call of theirs under way inside."""
+        self._go.clear()
+        while self._busy:
+            await asyncio.sleep(0)
+        try:
+            yield
+        finally:
+            self._go.set()
+
     async def _call(self, owner: str) -> None:
         calls = 0
         while not self._stop:
+            await self._go.wait()
             calls += 1
+            self._busy += 1
             try:
                 if calls % 2:
                     await self.host["till"].sell(owner, 3)
@@ -100,27 +116,38 @@ class Callers:
             except Exception as error:
                 self.failed.append(f"{type(error).__name__}: {error}")
                 return
+            finally:
+                self._busy -= 1
             self.paid += 3
             self.answered += 1
             await asyncio.sleep(0)
 
 
-async def try_edits(edits: Iterable[Edit], folder: Path) -> list[Verdict]:
+async def try_edits(
+    edits: Iterable[Edit], folder: Path, *, isolated: bool = False
+) -> list[Verdict]:
     """Try edits one after the other on one host: those that are taken are rolled back by hand.
 
     Args:
         edits: What to try.
         folder: An empty folder.
+        isolated: Whether the shop runs in a process of its own.
     """
     shop, till = folder / "shop.py", folder / "till.py"
     shop.write_text(SHOP)
     till.write_text(TILL)
-    sources = {"shop": shop, "till": till}
+    kind = "process" if isolated else "none"
+    modules = {
+        "shop": ModuleConfig(source=str(shop), isolation=kind),
+        "till": ModuleConfig(source=str(till)),
+    }
     verdicts: list[Verdict] = []
     edits = list(edits)
     late = any(edit.phase == LATE for edit in edits)
-    config = ON_PROBATION if late else QUICK
-    async with Host(sources, data_dir=folder / "data", config=config) as host:
+    config = msgspec.structs.replace(
+        ON_PROBATION if late else QUICK, modules=modules, data_dir=str(folder / "data")
+    )
+    async with Host(config=config) as host:
         callers = Callers(host)
         async with callers.calling():
             await callers.some(20)
@@ -154,9 +181,8 @@ async def _try(edit: Edit, host: Host, callers: Callers, shop: Path) -> Verdict:
     unsubscribe()
     seconds = perf_counter() - began
     await callers.some(20)
-    # Nothing is awaited between the two: `total` is answered before any other call enters.
-    expected = callers.paid
-    lost = expected - await host["shop"].total()
+    async with callers.resting():
+        lost = callers.paid - await host["shop"].total()
     error = report.error
     return Verdict(
         edit=edit,

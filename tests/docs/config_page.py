@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from replank import config, config_http, config_reload, settings
+from replank import config, config_http, config_isolation, config_reload, settings
 from replank.live_config import is_live
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,8 @@ def sections() -> dict[str, type[msgspec.Struct]]:
 
 def descriptions() -> dict[tuple[str, str], str]:
     """Return the text under each field, by class and field."""
-    files = [Path(str(one.__file__)) for one in (config, config_http, config_reload, settings)]
+    modules = (config, config_http, config_isolation, config_reload, settings)
+    files = [Path(str(one.__file__)) for one in modules]
     trees = [ast.parse(file.read_text("utf-8")) for file in files]
     found = {}
     for node in (node for tree in trees for node in tree.body):
@@ -78,7 +79,8 @@ def descriptions() -> dict[tuple[str, str], str]:
 def rows(section: str, kind: type[msgspec.Struct]) -> Iterator[str]:
     texts = descriptions()
     for field in msgspec.structs.fields(kind):
-        text = texts.get((kind.__name__, field.name))
+        owners = (one.__name__ for one in kind.__mro__)
+        text = next((texts[one, field.name] for one in owners if (one, field.name) in texts), None)
         if text is None:
             continue  # a section or the modules: they have tables of their own
         key = f"{section}.{field.name}" if section else field.name

@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from replank import host
+from replank.code import generation
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.coordinator import candidates, coordinator, prepare
 from replank.errors import JournalError
@@ -461,7 +462,7 @@ def simulated() -> Iterator[None]:
     with (
         virtual_clocks(lambda: 0.0),
         mock.patch.object(prepare, "read_definition", _read_definition),
-        mock.patch.object(candidates, "make_transfer", parts.make_fake_transfer),
+        mock.patch.object(generation, "make_transfer", parts.make_fake_transfer),
         mock.patch.object(candidates, "judge_contracts", _no_contracts, create=True),
         mock.patch.object(candidates, "judge_calls", _no_contracts, create=True),
         mock.patch.object(coordinator, "CollectorGuard", contextlib.nullcontext),

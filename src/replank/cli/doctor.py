@@ -30,6 +30,7 @@ _EXAMINATIONS: Final[tuple[Examination, ...]] = (
     examine.examine_http,
     examine.examine_files,
     examine.examine_probe,
+    examine.examine_isolation,
 )
 
 

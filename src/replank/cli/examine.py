@@ -19,6 +19,7 @@ from replank.code.probe import Probe
 from replank.code.source import digest_of
 from replank.control.guard import is_loopback
 from replank.errors import ReplankError
+from replank.isolation.nursery import Nursery
 
 OLDEST: Final = (3, 11)
 NEWEST_TESTED: Final = (3, 13)
@@ -88,6 +89,35 @@ async def _start_probe() -> None:
         await probe.start()
     finally:
         await probe.close()
+
+
+def examine_isolation(here: Situation) -> Iterator[Finding]:
+    """Say whether the processes of isolated modules start, and what a crash of one would cost."""
+    isolated = {name: one for name, one in here.config.modules.items() if one.isolated}
+    if not isolated:
+        return
+    began = perf_counter()
+    try:
+        asyncio.run(_start_worker())
+    except ReplankError as error:
+        yield fault("isolation", error.found or error.what, error.do or "check the process limits")
+        return
+    yield well("isolation", f"a process starts in {perf_counter() - began:.1f} s")
+    for name, module in isolated.items():
+        if module.persist != "interval":
+            what = "its state is saved at a start, a commit and a stop: a crash loses what is newer"
+            yield warning(f"isolation of {name}", what, 'say persist = "interval"')
+
+
+async def _start_worker() -> None:
+    nursery = Nursery()
+    try:
+        process = await nursery.worker()
+        process.link.close()
+        await process.ended
+        process.close()
+    finally:
+        await nursery.close()
 
 
 def examine_files(here: Situation) -> Iterator[Finding]:

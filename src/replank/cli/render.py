@@ -219,7 +219,19 @@ def render_status(status: HostStatus, contact: Contact) -> RenderableType:
         for module in status.modules
         if module.messages_failed
     ]
-    return Group(head, table, *failed)
+    return Group(head, table, *_process_lines(status), *failed)
+
+
+def _process_lines(status: HostStatus) -> Iterable[Text]:
+    """Say of each isolated module where it runs, or why it does not."""
+    for module in status.modules:
+        if module.down:
+            yield Text(f"{module.name} takes no calls: {module.down}", style="red")
+        elif module.isolation != "none":
+            where = "no process just now" if module.pid is None else f"process {module.pid}"
+            again = f", started again {module.restarts} times" if module.restarts else ""
+            size = f", {size_of(module.memory_bytes)}" if module.memory_bytes else ""
+            yield Text(f"{module.name} runs in {where}{size}{again}", style="dim")
 
 
 def render_history(reports: Iterable[ReloadReport]) -> RenderableType:

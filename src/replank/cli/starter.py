@@ -28,6 +28,7 @@ counter = "counter.py"              # name = file or package folder, relative to
 # drain_policy = "abort"            # calls that outlive the drain: abort, cancel or detach
 # durable = false                   # true: an accepted message is on the disk
 # persist = "stop"                  # state to the disk: stop, commit or interval
+# isolation = "none"                # process: a crash or leak of it never takes the host (Linux)
 
 [reload]
 # drain_timeout_s = 5.0             # calls in flight may take this long before a reload gives up

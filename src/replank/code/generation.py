@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from replank.code.entries import collect_entries, generic_entry
 from replank.code.loader import LoadedCode
 from replank.code.store import Version
 from replank.code.undeclared import Undeclared
 from replank.definition import CallKind, Definition
+from replank.migration.engine import find_path, steps_of
 from replank.module import Runtime
+from replank.state.holder import Transfer
+from replank.state.keeper import Kept, StateKeeper, StepsOfVersion
+from replank.state.limits import StateLimits
+from replank.state.manager import make_transfer
 from replank.state.names import Namespace
-from replank.state.sealing import Seal, sealed_values
+from replank.state.parking import Parked
+from replank.state.sealing import seal, sealed_values
 from replank.traffic.lane import Lane
 from replank.traffic.leaf import LeafPass
 from replank.traffic.observing import Observer
@@ -26,6 +32,31 @@ from replank.verification.effects import Effects
 
 _MAY_CALL = re.compile(rb"\bhost\b|\bHost\b|\buses\b|\bHandle\b|\bcurrent_runtime\b")
 """What a module's source names when it may reach another module."""
+
+
+class Code(Protocol):
+    """What a generation needs of its loaded code."""
+
+    private_name: str
+
+    @property
+    def helpers(self) -> frozenset[str]:
+        """Private names of the helpers beside it."""
+
+    def unload(self) -> None:
+        """Forget it everywhere."""
+
+
+class KnownWay(Protocol):
+    """What is known of a way between two schemas, whoever goes it."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Its steps, as lines of text."""
+
+    @property
+    def reversible(self) -> bool:
+        """Whether there is a way back."""
 
 
 @dataclass(eq=False, slots=True)
@@ -43,7 +74,7 @@ class Generation:
 
     number: int
     version: Version
-    code: LoadedCode
+    code: Code
     definition: Definition
     target: Any
     lane: Lane
@@ -57,7 +88,7 @@ class Generation:
     """What it held besides its state when it began to serve."""
     effects: Effects | None = None
     """What it did outside itself when it was loaded and started."""
-    seal: Seal | None = None
+    seal: Any = None
 
     @property
     def label(self) -> str:
@@ -68,6 +99,11 @@ class Generation:
     def own(self) -> Namespace:
         """The names that are this generation's own."""
         return Namespace(self.code.private_name, self.code.helpers)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that it is in lives."""
+        return True
 
     def values(self) -> dict[str, Any]:
         """Return the state, field by field; carried fields too."""
@@ -89,6 +125,84 @@ class Generation:
         else:
             vars(self.target).setdefault("host", runtime.host)
             vars(self.target).setdefault("spawn", runtime.spawn)
+
+    def seal_off(self, moved: frozenset[str]) -> Callable[[], None]:
+        """Refuse writes of what goes on in it although another takes its state over.
+
+        Args:
+            moved: The fields whose tables the next generation takes over as they are.
+
+        Returns:
+            What lets them write again.
+        """
+        return seal(self, moved).lift
+
+    def watched(self, effects: Effects, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook whose doings outside itself are noted."""
+        return effects.watched(self.code.private_name, hook)
+
+    async def note_undeclared(self) -> None:
+        """Note what it holds besides its state, now that it has started."""
+        self.undeclared = Undeclared(self.definition, self.target)
+
+    async def undeclared_warnings(self) -> list[str]:
+        """Return a warning for each piece of data that a reload would leave behind."""
+        return undeclared_data(self)
+
+    async def way_to(
+        self,
+        new: Generation,
+        *,
+        limits: StateLimits,
+        grace: Callable[[], Awaitable[object]],
+        parked: Parked | None,
+        going_back: bool,
+        goes_back: bool,
+    ) -> tuple[KnownWay, Transfer]:
+        """Find how its state gets to a candidate.
+
+        Args:
+            new: The candidate.
+            limits: What the reload may take, and how the state travels.
+            grace: Waits until every call that runs now has ended.
+            parked: What an earlier return from the candidate's schema had no room for.
+            going_back: Whether the reload is a rollback.
+            goes_back: Whether the candidate is an older version.
+
+        Raises:
+            SchemaError: There is no way.
+        """
+        old = self.definition
+        migration = find_path(
+            old.schema,
+            new.definition.schema,
+            steps_of(new.definition),
+            module=old.name,
+            reverse=steps_of(old),
+            going_back=going_back,
+        )
+        transfer = make_transfer(
+            old.name,
+            self,
+            new,
+            migration,
+            limits=limits,
+            grace=grace,
+            parked=parked,
+            going_back=goes_back,
+        )
+        return migration, transfer
+
+    async def load_kept(self, keeper: StateKeeper, steps_of_version: StepsOfVersion) -> Kept:
+        """Restore the last sound snapshot on the disk.
+
+        Args:
+            keeper: Finds it.
+            steps_of_version: Finds the steps of a stored version by its digest.
+        """
+        kept = await keeper.load(self.definition.name, self, steps_of_version)
+        self.assign(kept.values)
+        return kept
 
     def unload(self) -> None:
         """Take it out of memory: nothing of ours refers to it afterwards."""

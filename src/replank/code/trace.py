@@ -58,6 +58,23 @@ def source_error(
     return made
 
 
+def constructor_error(error: BaseException, module: str) -> SourceError:
+    """Return the error for a module whose constructor raises.
+
+    Args:
+        error: What it raised.
+        module: The module's name.
+    """
+    said = f"{type(error).__name__}: {error}"
+    return SourceError(
+        f"the module cannot be constructed: {said}",
+        module=module,
+        found=said,
+        expected="a constructor that takes nothing and returns",
+        do="mend the constructor and reload again",
+    )
+
+
 def explain(
     error: BaseException,
     version: Version,
@@ -258,6 +275,7 @@ def _do(error: BaseException) -> str:
 
 __all__ = [
     "candidate_traceback",
+    "constructor_error",
     "explain",
     "fault_traceback",
     "location_in_fault",

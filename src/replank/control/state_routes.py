@@ -22,7 +22,7 @@ _CHUNK_BYTES: Final = 1 << 18
 async def describe(host: Any, request: Request) -> Response:
     """Answer which fields a state has."""
     module = request.query_params.get("module") or ""
-    return _json(msgspec.json.encode(host.describe_state(module)))
+    return _json(msgspec.json.encode(await host.look_at_state(module)))
 
 
 async def export(host: Any, wanted: wire.StateRequest) -> Response:

@@ -205,6 +205,7 @@ _STATUS: Final[tuple[tuple[type[errors.ReplankError], int], ...]] = (
     (errors.UsageError, 400),
     # These may have done something before they ended: a client must look before it repeats them.
     (errors.CallAborted, 504),
+    (errors.ModuleCrashed, 504),
     (errors.StateSealed, 409),
     (errors.TrafficError, 503),
     (errors.PhaseTimeout, 503),  # calls in flight did not end in time: try again

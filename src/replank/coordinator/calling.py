@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from replank.coordinator.slot import Routes
+from replank.isolation.remote import RemoteGeneration
 from replank.traffic.calls import live_chain
 from replank.traffic.handle import check_arguments
+from replank.traffic.message import RawArguments
 from replank.traffic.messages import Message
 
 
@@ -91,8 +93,13 @@ class CallsByName:
             WrongArguments: The arguments do not fit.
         """
         slot = self._routes.slot(name)
-        call = self._routes.current(name).definition.calls.get(method)
-        if call is not None:
+        generation = self._routes.current(name)
+        call = generation.definition.calls.get(method)
+        if args and type(args[0]) is RawArguments:
+            if isinstance(generation, RemoteGeneration) and call is not None:
+                await generation.check_arguments(method, args[0])
+            args, kwargs = args[0].loosely()
+        elif call is not None:
             check_arguments(name, method, call.signature, args, kwargs or {})
         await slot.inbox.put(Message(method, args, kwargs or {}))
 

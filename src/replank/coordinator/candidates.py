@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from math import inf
 from typing import Any
 
-from replank.code.generation import Generation, undeclared_data
+from replank.code.generation import Generation
 from replank.code.trust import require_digest
-from replank.code.undeclared import Undeclared
 from replank.coordinator.contracts import judge_calls, judge_contracts
 from replank.coordinator.plan import refuse_over_limits
 from replank.coordinator.prepare import Workshop, check_uses
@@ -20,10 +19,9 @@ from replank.coordinator.type_checks import check_types
 from replank.errors import ModuleError, ReplankError, SchemaError
 from replank.journal.records import Committed
 from replank.journal.records import Participant as Intent
-from replank.migration.engine import find_path, steps_of
 from replank.report import Phase
 from replank.state.limits import Mode, OnBadRecord, StateLimits
-from replank.state.manager import Grace, make_return, make_transfer
+from replank.state.manager import Grace, make_return
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
 from replank.verification.checks import is_cancelled
@@ -59,11 +57,11 @@ class Candidates:
         self._check_uses(tx)
         if tx.reason != "rollback":
             await judge_calls(tx, self.routes)
-        self.find_ways(tx)
+        await self.find_ways(tx)
         await check_types(tx, self.routes, self.workshop)
         self._wire_for_rehearsal(tx)
 
-    def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
+    async def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
         """Find how each module's state gets from the old generation to the candidate.
 
         Args:
@@ -74,24 +72,14 @@ class Candidates:
             SchemaError: There is no way.
         """
         for one in tx.each():
-            tx.warnings += undeclared_data(one.old)
-            one.migration = find_path(
-                one.old.definition.schema,
-                one.new.definition.schema,
-                steps_of(one.new.definition),
-                module=one.name,
-                reverse=steps_of(one.old.definition),
-                going_back=tx.reason == "rollback",
-            )
-            one.transfer = make_transfer(
-                one.name,
-                one.old,
+            tx.warnings += await one.old.undeclared_warnings()
+            one.migration, one.transfer = await one.old.way_to(
                 one.new,
-                one.migration,
                 limits=self._limits(tx, one),
                 grace=grace or one.old.lane.grace,
                 parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
-                going_back=tx.goes_back(one),
+                going_back=tx.reason == "rollback",
+                goes_back=tx.goes_back(one),
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
         refuse_over_limits(tx, self.workshop.config)
@@ -152,11 +140,19 @@ class Candidates:
         hook = generation.methods.get("on_start")
         generation.started = True
         if hook is not None:
-            watched = effects.watched(generation.code.private_name, hook)
-            await self._guarded_start(generation, watched)
-        generation.undeclared = Undeclared(generation.definition, generation.target)
+            await self.guarded_start(generation, generation.watched(effects, hook))
+        await generation.note_undeclared()
 
-    async def _guarded_start(self, generation: Generation, hook: Callable[..., Any]) -> None:
+    async def guarded_start(self, generation: Generation, hook: Callable[..., Any]) -> None:
+        """Run what a generation starts with, and end it in time.
+
+        Args:
+            generation: Whose.
+            hook: Its `on_start`.
+
+        Raises:
+            ModuleError: It raised, or did not end in time.
+        """
         name = generation.definition.name
         limit_s = self.workshop.config.restore_timeout_s
         try:

@@ -194,7 +194,7 @@ class ReloadCoordinator:
 
     async def _verify_in_window(self, tx: Transaction) -> str:
         limit_s = self.config.reload.verify_timeout_s
-        held = invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
+        held = await invariants.rehearse(tx, self.workshop.watchdog, limit_s, _QUICK_CHECK_S)
         with self.candidates.chain(tx):
             checked = await self._check(tx, "rehearsal")
             again = await replay(tx, self.workshop.watchdog, limit_s)
@@ -242,7 +242,7 @@ class ReloadCoordinator:
         return ""
 
     async def _verify_in_pause(self, tx: Transaction) -> str:
-        held = invariants.verify(tx, self.config.reload.verify_timeout_s)
+        held = await invariants.verify(tx, self.config.reload.verify_timeout_s)
         return ", ".join(filter(None, (*held, await self._check(tx, "pause"))))
 
     async def _commit_in_pause(self, tx: Transaction) -> None:
@@ -376,7 +376,8 @@ class ReloadCoordinator:
         try:
             yield
         except Exception as error:
-            if where == "pause" or "on_start" not in one.new.definition.functions:
+            sure = "on_start" not in one.new.definition.functions or not one.new.alive
+            if where == "pause" or sure:
                 raise
             tx.warnings.append(
                 f"{error.args[0] if error.args else error}; asked again after on_start "

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 from replank.coordinator.coordinator import ReloadCoordinator
+from replank.coordinator.replacing import replacing
 from replank.coordinator.slot import Slot
-from replank.state.collector import release_in_slices
+from replank.errors import UsageError
+from replank.isolation.remote import RemoteGeneration
 from replank.state.exchange import (
     ImportReport,
     StateReport,
@@ -20,18 +22,13 @@ from replank.state.exchange import (
     freeze_in_slices,
     snapshot_of,
 )
-from replank.state.format import Snapshot
+from replank.state.format import Snapshot, SnapshotReader
 from replank.state.sizing import state_size
 from replank.state.slices import Slices
-from replank.state.spool import begin_export, finish_export, read_import
-from replank.table import Table
+from replank.state.spool import begin_export, finish_export
 from replank.threads import in_thread, undisturbed
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
-
-_FREED: Final = (dict, list, set)
-_ALONE: Final = 2
-"""What is counted of an object that one name refers to: the name, and the count's own argument."""
 
 Exclusively = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Does something with a module while no reload of it runs."""
@@ -47,8 +44,20 @@ class ExchangesState:
 
         Raises:
             UnknownModule: There is no such module.
+            UsageError: Its state is in a process of its own: see `look_at_state`.
         """
         return self._exchange.describe(name)
+
+    async def look_at_state(self, name: str) -> StateReport:
+        """Say the same of any module, also of one whose state is in a process of its own.
+
+        Args:
+            name: The module's name.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        return await self._exchange.look(name)
 
     def state_size(self, name: str) -> tuple[int, int]:
         """Return how many records a module's state has and about how many bytes it takes.
@@ -110,8 +119,28 @@ class StateExchange:
 
         Raises:
             UnknownModule: There is no such module.
+            UsageError: It is in another process.
         """
-        return describe_state(self.coordinator.routes.current(name))
+        generation = self.coordinator.routes.current(name)
+        if isinstance(generation, RemoteGeneration):
+            raise UsageError(
+                "its state is in a process of its own",
+                module=name,
+                do="await host.look_at_state(name)",
+            )
+        return describe_state(generation)
+
+    async def look(self, name: str) -> StateReport:
+        """Say what a module's state holds, wherever that is.
+
+        Raises:
+            UnknownModule: There is no such module.
+        """
+        generation = self.coordinator.routes.current(name)
+        if not isinstance(generation, RemoteGeneration):
+            return describe_state(generation)
+        found: StateReport = await generation.request("state.describe")
+        return found
 
     def size(self, name: str) -> tuple[int, int]:
         """Return records and about the bytes of a module's state, from a look at few objects.
@@ -120,6 +149,8 @@ class StateExchange:
             UnknownModule: There is no such module.
         """
         generation = self.coordinator.routes.current(name)
+        if isinstance(generation, RemoteGeneration):
+            return generation.worker.state_size
         carried = set(generation.definition.carried)
         values = generation.values().items()
         wanted = {field: value for field, value in values if field not in carried}
@@ -138,7 +169,13 @@ class StateExchange:
         slot = self.coordinator.routes.slot(name)
         async with self._quiet(slot):
             generation = self.coordinator.routes.current(name)
-            held = begin_export(generation, generation.version.digest, self.folder)
+            if isinstance(generation, RemoteGeneration):
+                await generation.request("state.export_begin")
+            else:
+                held = begin_export(generation, generation.version.digest, self.folder)
+        if isinstance(generation, RemoteGeneration):
+            document: bytes = await generation.request("state.export")
+            return document
         return await finish_export(held, self.coordinator.config.storage.fork_timeout_s)
 
     async def sample(self, name: str) -> Snapshot:
@@ -153,6 +190,9 @@ class StateExchange:
         # What other threads write meanwhile no slice is safe from.
         async with self._quiet(slot) if slot.config.threads else nullcontext():
             generation = self.coordinator.routes.current(name)
+            if isinstance(generation, RemoteGeneration):
+                body: bytes = await generation.request("state.sample")
+                return SnapshotReader(io.BytesIO(body), "of the sample").snapshot()
             tree = await Slices().run(freeze_in_slices(generation))
             return snapshot_of(generation, generation.version.digest, tree)
 
@@ -183,16 +223,16 @@ class StateExchange:
         slot = self.coordinator.routes.slot(name)
         generation = self.coordinator.routes.current(name)
         limit_s = self.coordinator.config.storage.fork_timeout_s
-        snapshot, values, steps = await read_import(document, generation, self.folder, limit_s)
+        other = replacing(generation, self.folder, limit_s)
+        found = await other.read(document)
         began = perf_counter()
         async with self._quiet(slot):
-            before = {key: value for key, value in generation.values().items() if key in values}
             slot.tasks.hold()
             try:
-                generation.assign(values)
+                await other.put()
                 await self._check(name)
             except BaseException:
-                generation.assign(before)
+                await other.put_back()
                 slot.tasks.release()
                 raise
             # What runs on may hold parts of the old state: it begins anew with the other one.
@@ -207,7 +247,7 @@ class StateExchange:
         slot.parked.clear()
         parked, schema = self.coordinator.workshop.parked, generation.definition.schema
         await in_thread(parked.write, name, schema, {})
-        await _free(before)
+        await other.done()
         warnings: tuple[str, ...] = ()
         try:
             await slot.persistence.save("import")
@@ -215,10 +255,10 @@ class StateExchange:
             warnings = (f"not on the disk yet: {type(error).__name__}: {error}",)
         return ImportReport(
             module=name,
-            schema_from=snapshot.schema.version,
+            schema_from=found.schema_from,
             schema_to=generation.definition.schema.version,
-            records=snapshot.records,
-            steps=steps,
+            records=found.records,
+            steps=found.steps,
             pause_s=pause_s,
             warnings=warnings,
         )
@@ -249,18 +289,6 @@ class StateExchange:
                 limit_s=self.coordinator.config.reload.verify_timeout_s,
                 watchdog=workshop.watchdog,
             )
-
-
-async def _free(before: dict[str, Any]) -> None:
-    """Free an old state in slices: in one go a million records stall callers for 100 ms."""
-    alone = []
-    while before:
-        value = before.popitem()[1]
-        # What somebody else holds stays as it is.
-        if (isinstance(value, Table) or type(value) in _FREED) and sys.getrefcount(value) <= _ALONE:
-            alone.append(value)
-        del value
-    await Slices().run(release_in_slices(alone))
 
 
 __all__ = ["ExchangesState", "StateExchange"]

@@ -19,6 +19,11 @@ def explain(error: BaseException, candidates: Iterable[Generation]) -> None:
     if not isinstance(error, ReplankError):
         return
     raised = error.__cause__ or error
+    if getattr(raised, "remote_location", None):  # its process has told
+        error.location = error.location or raised.remote_location  # type: ignore[attr-defined]
+        told: str = raised.remote_frames  # type: ignore[attr-defined]
+        error.candidate_traceback = error.candidate_traceback or told
+        return
     for one in candidates:
         place = location_of(raised, one.version)
         if place is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from replank.coordinator.transaction import Transaction
+from replank.coordinator.transaction import Participant, Transaction
+from replank.isolation.invariants import RemoteInvariants
+from replank.isolation.transfer import RemoteTransfer
 from replank.state.quiet import read_quietly
 from replank.verification.invariants import Invariants
 from replank.verification.watchdog import Watchdog
@@ -13,10 +15,13 @@ _LONG_S = 0.05
 """Seconds that an invariant may hold the event loop in the rehearsal without being told of."""
 
 
-def rehearse(
+async def rehearse(
     tx: Transaction, watchdog: Watchdog, limit_s: float, quick_s: Mapping[str, float]
 ) -> list[str]:
-    """Ask both versions of each module, on copies brought to this instant; nothing is awaited.
+    """Ask both versions of each module, on copies brought to this instant.
+
+    For the modules of this process nothing is awaited in between; of one in another process the
+    copy and the answers about it are made in one turn of that process's loop.
 
     Args:
         tx: The transaction; its candidates hold the copies.
@@ -33,39 +38,63 @@ def rehearse(
     if tx.back is not None:
         return []  # it has served before, and its state was followed write by write
     for one in tx.each():
-        methods = (one.old.methods, one.new.methods)
-        asked = Invariants(one.name, one.old.definition, one.new.definition, methods, watchdog)
-        one.invariants = asked if asked.names else None
-    if not any(one.invariants for one in tx.each()):
-        return []
+        one.invariants = _asked_of(one, watchdog)
+    held = _rehearse_here(tx, limit_s)
     for one in tx.each():
-        one.state.align()
-    held: list[str] = []
+        if isinstance(one.invariants, RemoteInvariants):
+            held += [f"{one.name}.{name}" for name in await one.invariants.rehearse(limit_s)]
     for one in tx.each():
-        if one.invariants is None:
-            continue
-        with read_quietly(one.old.values().values()):
-            held += [f"{one.name}.{name}" for name in one.invariants.rehearse(limit_s)]
-        seconds = one.invariants.seconds
-        one.invariants.leave_out([n for n, s in seconds.items() if s > quick_s[one.state.mode]])
-        tx.warnings += one.invariants.warnings
-        tx.warnings += [
-            f"{one.name}: invariant {name} held the event loop for {took * 1e3:.0f} ms"
-            for name, took in seconds.items()
-            if took > _LONG_S
-        ]
+        if one.invariants is not None:
+            _note_times(tx, one, one.invariants, quick_s[one.state.mode])
     tx.checks_passed += len(held)
     return held
 
 
+def _asked_of(one: Participant, watchdog: Watchdog) -> Invariants | RemoteInvariants | None:
+    old, new = one.old.definition, one.new.definition
+    if isinstance(one.state, RemoteTransfer):
+        far = RemoteInvariants(one.name, one.state, set(old.invariants) & set(new.invariants))
+        return far if far.names else None
+    asked = Invariants(one.name, old, new, (one.old.methods, one.new.methods), watchdog)
+    return asked if asked.names else None
+
+
+def _rehearse_here(tx: Transaction, limit_s: float) -> list[str]:
+    held: list[str] = []
+    here = [one for one in tx.each() if isinstance(one.invariants, Invariants)]
+    if here:
+        for one in tx.each():
+            one.state.align()
+    for one in here:
+        assert isinstance(one.invariants, Invariants), "it was chosen by that"
+        with read_quietly(one.old.values().values()):
+            held += [f"{one.name}.{name}" for name in one.invariants.rehearse(limit_s)]
+    return held
+
+
+def _note_times(
+    tx: Transaction, one: Participant, asked: Invariants | RemoteInvariants, quick_s: float
+) -> None:
+    asked.leave_out([name for name, seconds in asked.seconds.items() if seconds > quick_s])
+    tx.warnings += asked.warnings
+    tx.warnings += [
+        f"{one.name}: invariant {name} held the event loop for {took * 1e3:.0f} ms"
+        for name, took in asked.seconds.items()
+        if took > _LONG_S
+    ]
+
+
 def note(tx: Transaction, limit_s: float) -> None:
-    """Ask the versions that served, now that nothing is in flight."""
+    """Ask the versions that served, now that nothing is in flight.
+
+    One in another process is asked with its snapshot.
+    """
     for one in tx.each():
-        if one.invariants is not None:
+        if isinstance(one.invariants, Invariants):
             one.invariants.note(limit_s)
 
 
-def verify(tx: Transaction, limit_s: float) -> list[str]:
+async def verify(tx: Transaction, limit_s: float) -> list[str]:
     """Ask the candidates, which hold the state now.
 
     Returns:
@@ -74,11 +103,11 @@ def verify(tx: Transaction, limit_s: float) -> list[str]:
     Raises:
         CheckError: One does not hold.
     """
-    held = [
-        f"{one.name}.{name}"
-        for one in tx.each()
-        if one.invariants is not None
-        for name in one.invariants.verify(limit_s)
-    ]
+    held: list[str] = []
+    for one in tx.each():
+        if isinstance(one.invariants, RemoteInvariants):
+            held += [f"{one.name}.{name}" for name in await one.invariants.verify(limit_s)]
+        elif one.invariants is not None:
+            held += [f"{one.name}.{name}" for name in one.invariants.verify(limit_s)]
     tx.checks_passed += len(held)
     return held

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from replank.coordinator.prepare import Workshop
 from replank.coordinator.transaction import Participant, Transaction
-from replank.state.manager import parked_by
+from replank.isolation.transfer import RemoteTransfer
+from replank.state.holder import Transfer
+from replank.state.manager import Parked, parked_by
 from replank.state.quarantine import Quarantine
 from replank.threads import in_thread
 
@@ -23,7 +25,7 @@ async def keep_left_over(tx: Transaction, workshop: Workshop) -> None:
             await _keep_bad_records(tx, one, workshop.quarantine)
             if tx.goes_back(one):
                 schema = one.old.definition.schema
-                one.slot.parked[schema.fingerprint] = await parked_by(one.state)
+                one.slot.parked[schema.fingerprint] = await parked_of(one.state)
                 parked = dict(one.slot.parked)
                 await in_thread(workshop.parked.write, one.name, one.new.definition.schema, parked)
         except Exception as error:
@@ -31,6 +33,15 @@ async def keep_left_over(tx: Transaction, workshop: Workshop) -> None:
                 f"what {one.new.definition.label} of {one.name} has no room for is not on the "
                 f"disk: {type(error).__name__}: {error}"
             )
+
+
+async def parked_of(state: Transfer) -> Parked:
+    """Return what a way to an older version had no room for, wherever the state is.
+
+    Args:
+        state: A transfer to an older version, committed and not yet settled.
+    """
+    return await state.parked() if isinstance(state, RemoteTransfer) else await parked_by(state)
 
 
 async def _keep_bad_records(tx: Transaction, one: Participant, quarantine: Quarantine) -> None:

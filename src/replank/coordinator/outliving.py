@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from replank.coordinator.transaction import Transaction
-from replank.state.sealing import seal
 
 
 def seal_outlived(tx: Transaction) -> None:
@@ -17,7 +16,7 @@ def seal_outlived(tx: Transaction) -> None:
         tx.warnings.append(f"outlived the drain: {blocker}")
     for one in tx.each():
         if one.old.lane.outlived:
-            tx.on_undo(f"unseal the state of {one.name}", seal(one.old, one.state.moved).lift)
+            tx.on_undo(f"unseal the state of {one.name}", one.old.seal_off(one.state.moved))
 
 
 __all__ = ["seal_outlived"]

@@ -17,11 +17,13 @@ from replank.code.generation import Generation, make_generation
 from replank.code.loader import LoadedCode, Loader
 from replank.code.probe import Probe, ProbeLimits, TestCounts, TestRun
 from replank.code.store import Version, VersionStore
+from replank.code.trace import constructor_error
 from replank.code.trust import find_signer
 from replank.config import ReloadConfig, TrustConfig
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
 from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
+from replank.isolation.service import Isolation
 from replank.module import Runtime
 from replank.reading import read_definition
 from replank.state.parking import ParkedStore
@@ -52,6 +54,8 @@ class Workshop:
     """Keeps the records that did not migrate."""
     parked: ParkedStore
     """Keeps what an older version has no room for."""
+    isolation: Isolation
+    """Starts the processes of isolated modules."""
     trust: TrustConfig = field(default_factory=TrustConfig)
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
@@ -87,6 +91,8 @@ class Workshop:
         """
         compiled = await self._examine(slot, version, effects) if probed else None
         number = self.next_generation(slot.name)
+        if slot.config.isolated:
+            return await self._make_isolated(slot, version, number, compiled)
         lane = Lane(slot.gate, number)
         names = {"__replank_lane__": lane, "__replank_chain__": chain_var.get}
         load = functools.partial(
@@ -113,15 +119,26 @@ class Workshop:
             code.unload()
             if isinstance(error, DefinitionError | InternalError | PhaseTimeout):
                 raise  # a cancellation can only be the constructor's own: it awaits nothing
-            raise SourceError(
-                f"the module cannot be constructed: {type(error).__name__}: {error}",
-                module=slot.name,
-                found=f"{type(error).__name__}: {error}",
-                expected="a constructor that takes nothing and returns",
-                do="mend the constructor and reload again",
-            ) from error
+            raise constructor_error(error, slot.name) from error
         made.effects = effects
         effects.owner.entries.update(codes_of(lane.entries.values()))
+        return made
+
+    async def _make_isolated(
+        self, slot: Slot, version: Version, number: int, compiled: bytes | None
+    ) -> Generation:
+        made = await self.isolation.make(
+            slot.gate,
+            number,
+            version,
+            compiled,
+            lambda: slot.config,
+            self.config.probe_timeout_s,
+            lambda digest: self.stored(slot, None, digest),
+        )
+        slot.loaded.add(made)
+        # What is in memory is its process, and that ends when it is unloaded.
+        made.on_unload = lambda: slot.loaded.discard(made)
         return made
 
     async def signer_of(self, name: str, version: Version) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from replank.coordinator.slot import Routes
+from replank.isolation.remote import RemoteGeneration
 from replank.plain import show
 from replank.report_state import ReadmissionReport
 from replank.state.quarantine import Batch, Quarantine, Quarantined, listed
@@ -105,6 +106,8 @@ class Readmission:
     def _put_in(self, batch: Batch) -> tuple[set[tuple[str, Any]], tuple[str, ...]]:
         """Migrate and insert, without giving the loop back: a call sees all of them or none."""
         generation = self.routes.current(batch.module)
+        if isinstance(generation, RemoteGeneration):
+            return set(), ("it runs in a process of its own now: put records in by a call of it",)
         taken, refused = set(), []
         try:
             readmit = readmitting(batch, generation.definition, generation.own)

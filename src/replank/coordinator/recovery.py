@@ -175,13 +175,12 @@ class Startup:
     async def _open(self, slot: Slot, generation: Generation, *, first: bool) -> None:
         """Restore a module's state, start it, and let calls in."""
         coordinator = self.coordinator
-        kept = await self.keeper.load(
-            slot.name, generation, lambda digest: self._steps_of_version(slot, digest)
+        kept = await generation.load_kept(
+            self.keeper, lambda digest: self._steps_of_version(slot, digest)
         )
         for line in kept.warnings:
             self._warn(line, slot.name)
         await self._load_parked(slot)
-        generation.assign(kept.values)
         generation.wire(coordinator.routes.handles(), coordinator.workshop.runtime(slot))
         slot.tasks.adopt(generation.lane, generation.methods)
         try:
@@ -199,6 +198,8 @@ class Startup:
         slot.tasks.start({one.name: one.period_s for one in generation.definition.timers})
         slot.inbox.start()
         slot.persistence.start()
+        if slot.config.isolated:
+            slot.persistence.request("start")
         coordinator.bus.publish(
             ModuleLoaded(
                 name=slot.name,

@@ -25,6 +25,7 @@ from replank.coordinator.transaction import Transaction
 from replank.errors import CheckError, UsageError
 from replank.forks import Fork, can_fork
 from replank.instrumentation.events import Event
+from replank.migration.engine import Migration
 from replank.report import BadRecord, ErrorReport, Phase, Plan, RehearsalReport
 from replank.state.bad_records import SHOWN_MAX, find_bad
 from replank.state.collector import resident_bytes, shared_heap
@@ -58,6 +59,13 @@ class Rehearsal:
                 "a rehearsal needs a copy of the host",
                 expected="Linux, where a running process can be copied",
                 do="make the plan without --rehearse: it copies the state in small slices",
+            )
+        if alone := [one.name for one in tx.each() if one.slot.config.isolated]:
+            raise UsageError(
+                "an isolated module is not in the process that a rehearsal copies",
+                module=", ".join(alone),
+                do="make the plan without --rehearse: it starts the candidate in a process of its "
+                "own, and migrates and checks a copy of the whole state there",
             )
         coordinator = self.coordinator
         try:
@@ -100,7 +108,7 @@ class Rehearsal:
         with self.coordinator.workshop.watchdog:
             try:
                 await self._end_probations(tx)
-                self.coordinator.candidates.find_ways(tx, _no_call_runs)
+                await self.coordinator.candidates.find_ways(tx, _no_call_runs)
                 for phase in _WINDOW:
                     await self._phase(tx, phase, checks)
             except Exception as raised:
@@ -149,7 +157,7 @@ class Rehearsal:
         count = 0
         shown: tuple[BadRecord, ...] = ()
         for one in tx.each():
-            if one.migration is not None and one.candidate is not None:
+            if isinstance(one.migration, Migration) and one.candidate is not None:
                 found, records = find_bad(one.name, one.old, one.candidate, one.migration)
                 count += found
                 shown += records

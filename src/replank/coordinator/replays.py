@@ -6,6 +6,7 @@ from functools import partial
 
 from replank.coordinator.transaction import Participant, Transaction
 from replank.errors import CheckError
+from replank.isolation.transfer import RemoteTransfer
 from replank.report import Phase, ReplayReport
 from replank.verification.replay import Replay, Side
 from replank.verification.watchdog import Watchdog
@@ -38,6 +39,7 @@ async def replay(tx: Transaction, watchdog: Watchdog, limit_s: float) -> list[st
             one.state.align,
             watchdog,
             limit_s,
+            one.state.again if isinstance(one.state, RemoteTransfer) else None,
         )
         allowed = {*one.slot.config.replay_expected, *tx.expect_changes}
         found = await asked.run(

@@ -13,8 +13,8 @@ from replank.config import ModuleConfig
 from replank.errors import UnknownModule, did_you_mean
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
+from replank.isolation.remote import RemoteGeneration
 from replank.report import ProbationReport
-from replank.state.keeper import Frozen
 from replank.state.parking import Parked
 from replank.state.persistence import Persistence
 from replank.traffic.gate import Gate
@@ -108,7 +108,7 @@ class Slot:
     inbox: Inbox
     tasks: Tasks
     handle: Handle
-    persistence: Persistence[Frozen]
+    persistence: Persistence[Any]
     probation: WayBack | None = None
     """What the last commit left to do, and the way back while it lasts."""
     canary: Trying | None = None
@@ -241,4 +241,18 @@ def status_of(slot: Slot, generation: Generation) -> ModuleStatus:
         source=str(slot.source),
         uses=tuple(use.module for use in definition.uses),
         started_at=generation.started_at,
+        isolation=slot.config.isolation,
+        **_process_of(generation),
     )
+
+
+def _process_of(generation: Generation) -> dict[str, Any]:
+    if not isinstance(generation, RemoteGeneration):
+        return {}
+    worker = generation.worker
+    return {
+        "pid": worker.process.pid if worker.alive else None,
+        "memory_bytes": worker.resident_bytes() if worker.alive else 0,
+        "restarts": generation.restarts,
+        "down": generation.down.what if generation.down is not None else "",
+    }

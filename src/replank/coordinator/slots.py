@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from replank.config import Config, ModuleConfig
+from replank.config_kinds import PersistPolicy
 from replank.coordinator.slot import Routes, Slot
 from replank.instrumentation.events import Bus, MessageFailed, TimerFailed, Warned
+from replank.isolation.remote import RemoteGeneration
+from replank.isolation.remote_frozen import RemoteFrozen
+from replank.isolation.tasks import RemoteTasks
 from replank.journal.embedded import EmbeddedPort
 from replank.report import ErrorReport, describe
 from replank.state.keeper import Frozen, StateKeeper
@@ -21,6 +25,9 @@ from replank.traffic.messages import Inbox, Mark, Message
 from replank.traffic.recent import Recent
 from replank.traffic.tasks import Tasks
 from replank.traffic.threaded import ThreadPool
+
+Held = Frozen | RemoteFrozen
+"""A state of one moment, here or in its worker."""
 
 _QUIET_S = 0.25
 """Seconds that calls may wait for a save; a module busy for longer is saved the next time."""
@@ -58,7 +65,8 @@ class SlotMaker:
             gate.threads = ThreadPool(name, module.max_threads)
         inbox = self._inbox(name, module, gate)
         persistence = self._persistence(name, module, gate, inbox)
-        tasks = Tasks(lambda task, error: self._task_failed(name, task, error))
+        kind = RemoteTasks if module.isolated else Tasks
+        tasks = kind(lambda task, error: self.task_failed(name, task, error))
         source = Path(module.source).absolute()
         recent = None
         if module.replay:
@@ -83,22 +91,32 @@ class SlotMaker:
 
     def _persistence(
         self, name: str, module: ModuleConfig, gate: Gate, inbox: Inbox
-    ) -> Persistence[Frozen]:
-        def freeze(mark: Mark) -> Frozen:
+    ) -> Persistence[Held]:
+        def freeze(mark: Mark) -> Held | Awaitable[Held]:
             generation = self._routes.current(name)
+            if isinstance(generation, RemoteGeneration):
+                return generation.freeze(mark)
             return self._keeper.freeze(name, generation, generation.version.digest, mark)
 
         def failed(reason: str, error: BaseException) -> None:
             text = f"saving the state ({reason}) failed: {type(error).__name__}: {error}"
             self._bus.publish(Warned(text=text, module=name))
 
-        persistence = Persistence(
+        async def write(held: Held, kind: str) -> None:
+            if isinstance(held, RemoteFrozen):
+                await held.write(self._keeper, kind)
+            else:
+                await self._keeper.write(held, kind)
+
+        # An isolated module comes back from its last snapshot: there must be one.
+        least: PersistPolicy = "commit" if module.isolated else "stop"
+        persistence: Persistence[Held] = Persistence(
             name,
             inbox=inbox,
             freeze=freeze,
-            write=self._keeper.write,
+            write=write,
             quiet=lambda: _quiet(gate),
-            policy=module.persist,
+            policy=least if module.persist == "stop" else module.persist,
             interval_s=module.persist_interval_s,
             on_failure=failed,
         )
@@ -111,7 +129,14 @@ class SlotMaker:
             MessageFailed(module=name, call=message.call, error=self._described(name, error))
         )
 
-    def _task_failed(self, name: str, task: str, error: BaseException) -> None:
+    def task_failed(self, name: str, task: str, error: BaseException) -> None:
+        """Tell of a timer or task that raised.
+
+        Args:
+            name: The module.
+            task: The timer or task.
+            error: What it raised.
+        """
         self._bus.publish(TimerFailed(module=name, timer=task, error=self._described(name, error)))
 
     def _described(self, name: str, error: BaseException) -> ErrorReport:

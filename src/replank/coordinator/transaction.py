@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from replank.code.generation import Generation
+from replank.code.generation import Generation, KnownWay
 from replank.code.probe import TestCounts
 from replank.code.store import Version
 from replank.coordinator.choices import AS_CONFIGURED, Choices
@@ -17,7 +17,7 @@ from replank.coordinator.phases import Course, Where
 from replank.coordinator.slot import Slot, WayBack
 from replank.errors import PhaseTimeout
 from replank.instrumentation.events import Event, PhaseEnded, PhaseStarted
-from replank.migration.engine import Migration
+from replank.isolation.invariants import RemoteInvariants
 from replank.report import (
     ModuleReport,
     Phase,
@@ -49,7 +49,7 @@ class Participant:
     old: Generation
     version: Version | None = None
     candidate: Generation | None = None
-    migration: Migration | None = None
+    migration: KnownWay | None = None
     transfer: Transfer | None = None
     slow_checks: frozenset[str] = frozenset()
     """Checks that passed in the rehearsal and are too slow to be repeated in the pause."""
@@ -67,7 +67,7 @@ class Participant:
     """What the candidate offers otherwise than what serves."""
     quarantined: str = ""
     """Where the records are kept that did not migrate; "" when all of them did."""
-    invariants: Invariants | None = None
+    invariants: Invariants | RemoteInvariants | None = None
     """What a reload must not change, and what the old version said of it."""
 
     @property
@@ -82,7 +82,7 @@ class Participant:
         return self.candidate
 
     @property
-    def path(self) -> Migration:
+    def path(self) -> KnownWay:
         """The way between the schemas, which Prepare has found."""
         assert self.migration is not None, f"{self.name} is not prepared"
         return self.migration

@@ -176,6 +176,33 @@ class TimerFailed(Event, frozen=True, kw_only=True):
     error: ErrorReport
 
 
+class WorkerEnded(Event, frozen=True, kw_only=True):
+    """The process of an isolated module ended, and nobody had asked it to."""
+
+    module: str
+    pid: int
+    how: str
+    """By which signal, or why the host ended it, and where it stood."""
+
+
+class WorkerRestarted(Event, frozen=True, kw_only=True):
+    """An isolated module serves again, in another process."""
+
+    module: str
+    pid: int
+    saved_at: str
+    """When the state that it serves with was saved, ISO 8601; "" when it never was."""
+    seconds: float
+    """From the end of the process before until calls entered again."""
+
+
+class WorkerGaveUp(Event, frozen=True, kw_only=True):
+    """The process of an isolated module ended too often: its calls are refused."""
+
+    module: str
+    error: ErrorReport
+
+
 class Warned(Event, frozen=True, kw_only=True):
     """Something an operator should read."""
 
@@ -201,6 +228,9 @@ AnyEvent = (
     | GenerationLeaked
     | MessageFailed
     | TimerFailed
+    | WorkerEnded
+    | WorkerRestarted
+    | WorkerGaveUp
     | Warned
 )
 """Every event, as a type that msgspec can read back: `msgspec.json.decode(line, type=AnyEvent)`."""
@@ -276,4 +306,7 @@ __all__ = [
     "SourcesNoticed",
     "TimerFailed",
     "Warned",
+    "WorkerEnded",
+    "WorkerGaveUp",
+    "WorkerRestarted",
 ]

@@ -29,6 +29,8 @@ _WARNINGS: Final = (
     events.Warned,
     events.MessageFailed,
     events.TimerFailed,
+    events.WorkerEnded,
+    events.WorkerGaveUp,
     events.GenerationLeaked,
 )
 
@@ -69,6 +71,19 @@ def line_of(event: events.Event) -> str:
             return _line_of_change(event)
 
 
+def _line_of_worker(
+    event: events.WorkerEnded | events.WorkerRestarted | events.WorkerGaveUp,
+) -> str:
+    match event:
+        case events.WorkerEnded():
+            return f"{event.module}: its process {event.pid} ended: {event.how}"
+        case events.WorkerRestarted():
+            saved = f"of {event.saved_at}" if event.saved_at else "as at its first start"
+            return f"{event.module}: serves in process {event.pid}, with its state {saved}"
+        case events.WorkerGaveUp():
+            return f"{event.module}: stays down: {event.error.message}"
+
+
 def _line_of_change(event: events.Event) -> str:
     match event:
         case events.ModuleLoaded():
@@ -104,6 +119,8 @@ def _line_of_trigger(event: events.Event) -> str:
             return _line_of_notice(event)
         case events.ConfigReloaded():
             return _line_of_config(event)
+        case events.WorkerEnded() | events.WorkerRestarted() | events.WorkerGaveUp():
+            return _line_of_worker(event)
     return type(event).__name__
 
 

@@ -68,6 +68,7 @@ class HostCollector(Collector):
         yield from _of_host(status)
         yield from _of_modules(status.modules)
         yield from self._of_states(status.modules)
+        yield from _of_workers(status.modules, self._host.tally)
         yield from _of_reloads(self._host.tally)
 
     def _of_states(self, modules: tuple[ModuleStatus, ...]) -> Iterator[Metric]:
@@ -156,6 +157,16 @@ _MODULE_GAUGES: Final[tuple[tuple[str, str, Read], ...]] = (
         "Accepted, and neither handled nor failed nor queued: 0, or a mistake of Replank.",
         lambda one: one.messages_lost,
     ),
+    (
+        "worker_memory_bytes",
+        "Resident memory of an isolated module's process; 0 for one in the host.",
+        lambda one: one.memory_bytes,
+    ),
+    (
+        "worker_down",
+        "1 when an isolated module takes no calls until it is reloaded.",
+        lambda one: bool(one.down),
+    ),
 )
 _MODULE_COUNTERS: Final[tuple[tuple[str, str, Read], ...]] = (
     ("calls", "Calls that entered.", lambda one: one.calls),
@@ -168,6 +179,18 @@ _MODULE_COUNTERS: Final[tuple[tuple[str, str, Read], ...]] = (
     ("messages_handled", "Messages handled.", lambda one: one.messages_handled),
     ("messages_failed", "Messages whose handling raised.", lambda one: one.messages_failed),
 )
+
+
+def _of_workers(modules: tuple[ModuleStatus, ...], tally: Tally) -> Iterator[Metric]:
+    ends = "Ends of an isolated module's process that nobody asked for."
+    for name, text, found in (
+        ("worker_ends", ends, tally.worker_ends),
+        ("worker_restarts", "Starts of another process in its place.", tally.worker_restarts),
+    ):
+        counter = CounterMetricFamily(f"replank_{name}", text, labels=["module"])
+        for one in modules:
+            counter.add_metric([one.name], found[one.name])
+        yield counter
 
 
 def _of_reloads(tally: Tally) -> Iterator[Metric]:

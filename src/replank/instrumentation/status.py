@@ -47,6 +47,16 @@ class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
     uses: tuple[str, ...] = ()
     started_at: str = ""
     """When this generation began to serve: ISO 8601, UTC."""
+    isolation: str = "none"
+    """Where it runs: in the host ("none"), or in a process of its own ("process")."""
+    pid: int | None = None
+    """That process; None for a module that runs in the host, or while there is none."""
+    memory_bytes: int = 0
+    """Resident memory of that process; 0 for a module that runs in the host."""
+    restarts: int = 0
+    """How often that process was started again for this generation."""
+    down: str = ""
+    """Why it takes no calls until it is reloaded; "" while it does."""
 
 
 class HostStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,6 +78,10 @@ class Tally:
         """How the last reload ended; None before the first."""
         self.timer_failures: Counter[str] = Counter()
         """By module."""
+        self.worker_ends: Counter[str] = Counter()
+        """Processes of isolated modules that ended unasked, by module."""
+        self.worker_restarts: Counter[str] = Counter()
+        """By module."""
         self.warnings = 0
 
     def note(self, event: events.Event) -> None:
@@ -94,6 +98,10 @@ class Tally:
                 self._note_report(event.report, event.at)
             case events.TimerFailed():
                 self.timer_failures[event.module] += 1
+            case events.WorkerEnded():
+                self.worker_ends[event.module] += 1
+            case events.WorkerRestarted():
+                self.worker_restarts[event.module] += 1
             case events.Warned():
                 self.warnings += 1
 

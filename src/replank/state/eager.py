@@ -218,7 +218,7 @@ class EagerTransfer:
             take = partial(_frozen, self.module, self._old)
             self._snapshot = undisturbed(take) if rehearsed else take()
         if not rehearsed and self._old.seal is not None:
-            self._old.seal.differs = _Differs(self.module, self._old, self._snapshot.tree)
+            self._old.seal.differs = Differs(self.module, self._old, self._snapshot.tree)
         self.records = self._snapshot.records
 
     def _upgrade(self, *, rehearsed: bool) -> None:
@@ -262,7 +262,7 @@ def _frozen(module: str, holder: Holder) -> Snapshot:
     )
 
 
-class _Differs:
+class Differs:
     """Tells whether a sealed state is another one than was copied.
 
     Args:
@@ -278,6 +278,7 @@ class _Differs:
         self._digest = ""
 
     def __call__(self) -> bool:
+        """Look, as often as somebody wants to know."""
         if not self._digest:
             self._digest, self._tree = digest(self._tree), {}
         try:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replank.errors import PhaseTimeout, ReplankError, SchemaError, SnapshotError
-from replank.forks import ChildDied
+from replank.errors import ReplankError, SchemaError, SnapshotError
 from replank.journal.journal import Journal
 from replank.journal.records import SnapshotRecord
 from replank.migration.engine import Migration, find_path, steps_of
 from replank.migration.steps import Step
 from replank.state.holder import Holder
 from replank.state.loading import load, read_head
-from replank.state.snapshot import Snapshot, disk_errors, write
-from replank.state.writing import Copier, Writing, name_for
+from replank.state.snapshot import Snapshot
+from replank.state.writing import Copier, Writing
 from replank.threads import in_thread
 from replank.traffic.messages import Mark
 
@@ -71,8 +70,7 @@ class StateKeeper:
         Raises:
             MigrationError: A value cannot be taken apart.
         """
-        copier = self._copiers.setdefault(module, Copier(module, self._folder))
-        return copier.freeze(holder, digest, mark)
+        return self._copier(module).freeze(holder, digest, mark)
 
     async def write(self, frozen: Frozen, kind: str) -> None:
         """Put a snapshot on the disk and make it known, durable on return.
@@ -86,14 +84,8 @@ class StateKeeper:
             JournalError: It was written, but not made known.
             ChildDied: The child that wrote it was killed; the next save copies in this process.
         """
-        if isinstance(frozen, Writing):
-            frozen = await self._finished(frozen, kind)
-        head, path = (
-            (frozen.head, frozen.path)
-            if isinstance(frozen, Writing)
-            else (frozen, await self._written(frozen))
-        )
-        await self._journal.record_snapshot(
+        head, path = await self._copier(_module_of(frozen)).put(frozen, kind, self._limit_s)
+        await self.record(
             SnapshotRecord(
                 module=head.module,
                 path=path.name,
@@ -103,25 +95,30 @@ class StateKeeper:
                 kind=kind,
             )
         )
-        await self._prune(head.module)
 
-    async def _finished(self, writing: Writing, kind: str) -> Frozen:
-        """Wait for a child; at a stop, when nothing changes any more, copy here what it did not."""
-        try:
-            await writing.finish(self._limit_s)
-        except (ChildDied, PhaseTimeout):
-            self._copiers[writing.head.module].forks = False
-            if kind != "stop":
-                raise
-            return writing.again()
-        return writing
+    async def record(self, written: SnapshotRecord) -> None:
+        """Make known what lies on the disk, and forget what is too old.
 
-    async def _written(self, snapshot: Snapshot) -> Path:
-        path = name_for(self._folder, snapshot.module)
-        with disk_errors(path.name, snapshot.module):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await in_thread(write, snapshot, path)
-        return path
+        Args:
+            written: Where it lies, and what it is.
+
+        Raises:
+            JournalError: It is not made known.
+        """
+        await self._journal.record_snapshot(written)
+        await self._prune(written.module)
+
+    def _copier(self, module: str) -> Copier:
+        return self._copiers.setdefault(module, Copier(module, self._folder))
+
+    def found(self, module: str) -> Iterator[Path]:
+        """Yield where the snapshots of a module lie, newest first.
+
+        Args:
+            module: Its name.
+        """
+        for record in self._journal.latest_snapshots(module):
+            yield self._folder / record.path
 
     async def load(self, module: str, holder: Holder, steps_of_version: StepsOfVersion) -> Kept:
         """Find a module's last sound snapshot and bring it to the schema of what serves.
@@ -165,6 +162,10 @@ class StateKeeper:
             await self._journal.forget_snapshot(record.path)
             with contextlib.suppress(OSError):
                 (self._folder / record.path).unlink()
+
+
+def _module_of(frozen: Frozen) -> str:
+    return frozen.module if isinstance(frozen, Snapshot) else frozen.head.module
 
 
 async def _way(head: Snapshot, holder: Holder, steps_of_version: StepsOfVersion) -> Migration:

@@ -47,7 +47,8 @@ class Persistence(Generic[F]):
     Args:
         module: The module's name.
         inbox: The module's inbox.
-        freeze: Copies the state of the generation that serves, with a mark; must not await.
+        freeze: Copies the state of the generation that serves, with a mark: here at once, or by
+            an awaitable when the state is in another process.
         write: Puts a copy on the disk, and makes it known; durable on return. Its second argument
             says why: "stop", "commit", "interval" or "inbox".
         quiet: Gives a context in which nothing is in flight in the module; raises when it cannot.
@@ -61,7 +62,7 @@ class Persistence(Generic[F]):
         module: str,
         *,
         inbox: Marked,
-        freeze: Callable[[Mark], F],
+        freeze: Callable[[Mark], F | Awaitable[F]],
         write: Callable[[F, str], Awaitable[None]],
         quiet: Callable[[], AbstractAsyncContextManager[object]],
         policy: Policy = "stop",
@@ -129,7 +130,7 @@ class Persistence(Generic[F]):
         """
         await self.close()
         async with self.moment:
-            frozen, position = self._copy()
+            frozen, position = await self._copy()
         await self._keep(frozen, position, "stop")
 
     async def close(self) -> None:
@@ -166,13 +167,14 @@ class Persistence(Generic[F]):
 
     async def _save(self, reason: str) -> None:
         async with self.moment, self._quiet():
-            frozen, position = self._copy()
+            frozen, position = await self._copy()
         await self._keep(frozen, position, reason)
 
-    def _copy(self) -> tuple[F, int]:
-        """Take state and mark; no await between the two, and none inside."""
+    async def _copy(self) -> tuple[F, int]:
+        """Take state and mark: of one moment, for nothing is in flight and nothing enters."""
         mark = self._inbox.mark()
-        return self._freeze(mark), mark.position
+        frozen = self._freeze(mark)
+        return (await frozen if isinstance(frozen, Awaitable) else frozen), mark.position
 
     async def _keep(self, frozen: F, position: int, reason: str) -> None:
         """Write the copy; only when it is on the disk may the inbox forget what lies before it."""

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 import msgspec
 
-from replank.forks import Fork, can_fork
+from replank.errors import PhaseTimeout
+from replank.forks import ChildDied, Fork, can_fork
 from replank.state.collector import resident_bytes, shared_heap
 from replank.state.format import Snapshot, frames
 from replank.state.holder import Holder
@@ -27,6 +28,7 @@ from replank.state.snapshot import (
     take,
     temporary_of,
     trees_of,
+    write,
     write_frames,
 )
 from replank.state.streaming import stream
@@ -172,6 +174,41 @@ class Copier:
                 self._fork_s = min(self._fork_s, writing.pause_s)
                 return writing
         return self._measured(items, lambda: _copied(head, values, holder))
+
+    async def put(
+        self, frozen: Snapshot | Writing, kind: str, limit_s: float
+    ) -> tuple[Snapshot, Path]:
+        """Have what was held fast on the disk under its name.
+
+        Args:
+            frozen: From `freeze`.
+            kind: Why: at a "stop", when nothing changes any more, what a child did not write is
+                copied here.
+            limit_s: Seconds that a child may take.
+
+        Returns:
+            All of it but the state, and where it lies.
+
+        Raises:
+            SnapshotError: The state cannot be written, or the disk refuses.
+            ChildDied: The child that wrote it was killed; the next save copies in this process.
+            PhaseTimeout: It did not end in time.
+        """
+        if isinstance(frozen, Writing):
+            try:
+                await frozen.finish(limit_s)
+            except (ChildDied, PhaseTimeout):
+                self.forks = False
+                if kind != "stop":
+                    raise
+                frozen = frozen.again()
+            else:
+                return frozen.head, frozen.path
+        path = name_for(self._folder, frozen.module)
+        with disk_errors(path.name, frozen.module):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await in_thread(write, frozen, path)
+        return frozen, path
 
     def _measured(self, items: int, copy: Callable[[], Snapshot]) -> Snapshot:
         began = perf_counter()

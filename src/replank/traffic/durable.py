@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from replank.definition import Call
-from replank.errors import JournalError, ReplankError, StorageError
+from replank.errors import JournalError, ModuleCrashed, ReplankError, StorageError
 from replank.journal.port import Entry, TrimmablePort, last_position
 from replank.traffic.gate import Gate
 from replank.traffic.messages import Inbox, Mark, Message
@@ -40,6 +40,8 @@ _BATCH_MAX: Final = 1_024
 _BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 _RETRY_MAX_S: Final = 5.0
 _STOP_GRACE_S: Final = 1.0
+_CRASHES_MAX: Final = 3
+"""A message under which the module's process ended so often is put aside."""
 
 
 class _Waiting(NamedTuple):
@@ -79,6 +81,8 @@ class DurableInbox(Inbox):
         retry_s: Seconds before the disk is tried again; doubled each time.
     """
 
+    handles_again = True
+
     def __init__(
         self,
         gate: Gate,
@@ -112,6 +116,12 @@ class DurableInbox(Inbox):
         self._page: deque[Entry] = deque()
         self._page_end = 0
         self._reading = False
+        self._rewound = 0
+        """How often it went back: what was read or handled before is of no account then."""
+        self._condemned: dict[int, ModuleCrashed | None] = {}
+        """By position, messages that are not handled again, and why; None once that was told."""
+        self._crashed: tuple[int, int] = (0, 0)
+        """The position of the message under which the module's process ended, and how often."""
 
     @property
     def queued(self) -> int:
@@ -153,6 +163,23 @@ class DurableInbox(Inbox):
         """
         self._returned.extend(encode_message(message, self.gate.module) for message in messages)
         self.accepted += len(messages)
+        self._filled.set()
+
+    def rewind(self, position: int, messages: Sequence[dict[str, Any]]) -> None:
+        """Go back with the state to its last snapshot: what came after it is handled again.
+
+        Whatever the lost handling had done to the state is lost with it.
+
+        Args:
+            position: In the snapshot's mark.
+            messages: In the snapshot's mark.
+        """
+        again = self.queued
+        self._page.clear()
+        self.position = self._page_end = self._asked_at = position
+        self._returned = deque(msgspec.msgpack.encode(message) for message in messages)
+        self.accepted += self.queued - again
+        self._rewound += 1
         self._filled.set()
 
     async def settle(self, deadline_s: float) -> None:
@@ -343,25 +370,43 @@ class DurableInbox(Inbox):
                 await self._filled.wait()
 
     async def _read_page(self) -> None:
-        self._reading = True
+        self._reading, rewound = True, self._rewound
         try:
             page = await self._insist(lambda: self._port.read(self.stream, self.position, PAGE))
         finally:
             self._reading = False
+        if rewound != self._rewound:
+            return  # it is read again, from further back
         assert page, "messages are missing"
         assert page[0].position == self.position + 1, "a message is missing"
         self._page.extend(page)
         self._page_end = page[-1].position
 
     async def _handle_next(self) -> None:
+        if not (self._returned or self._page):
+            return  # it went back while the worker waited at the gate: it is read again
         position = 0 if self._returned else self._page[0].position
         payload = self._returned[0] if self._returned else self._page[0].payload
+        rewound = self._rewound
+        if position in self._condemned:
+            await self._put_aside(position, payload)
+            self._advance(position)
+            return
         try:
             message = read_message(payload, self._calls(), self.gate.module)
         except ReplankError as error:
             await self._bury(position, payload, error)
         else:
-            await self._handle(message)
+            try:
+                await self._handle(message)
+            except ModuleCrashed as error:
+                self._count_crash(position, error)
+                return  # it is handled again, with the state from before it
+        if rewound != self._rewound:
+            return  # what it has done is lost with the state: it is handled again
+        self._advance(position)
+
+    def _advance(self, position: int) -> None:
         # No await from the end of the handling to here: whoever finds the module quiet finds the
         # position advanced.
         if position == 0:
@@ -373,6 +418,21 @@ class DurableInbox(Inbox):
         if self.position - self._asked_at >= self._save_after:
             self._asked_at = self.position
             self.ask_save()
+
+    def _count_crash(self, position: int, error: ModuleCrashed) -> None:
+        """Count the ends of the module's process under one message: some are enough."""
+        times = self._crashed[1] + 1 if self._crashed[0] == position else 1
+        self._crashed = (position, times)
+        if times >= _CRASHES_MAX:
+            self._condemned[position] = error
+
+    async def _put_aside(self, position: int, payload: bytes) -> None:
+        error = self._condemned[position]
+        if error is not None:
+            self._condemned[position] = None
+            await self._bury(position, payload, error)
+        else:
+            self.failed += 1  # again: it went back beyond it
 
     async def _bury(self, position: int, payload: bytes, error: ReplankError) -> None:
         """Put a message aside; only then is it counted as dealt with."""

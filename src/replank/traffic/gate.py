@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, cast
 
-from replank.errors import HostStopped, Overloaded, UnknownCall
+from replank.errors import HostStopped, Overloaded, ReplankError, UnknownCall
 from replank.traffic.calls import Chain, finish, live_chain
 from replank.traffic.lane import Lane, LaneState
 from replank.traffic.moves import Moved, end_streams, move_streams
@@ -80,6 +80,8 @@ class Gate:
         self.refused = 0
         self.on_hold: Callable[[], None] | None = None
         """Called in the context of each call that has to wait; it must not raise."""
+        self.refusal: Callable[[], ReplankError] | None = None
+        """Makes what every call gets, while the module takes none; its messages wait."""
         self.threads: Any = None
         """Where the module's `def` calls run: its `ThreadPool`; None for the event loop."""
         self.longest_call_s = 0.0
@@ -137,16 +139,21 @@ class Gate:
         assert hold is not None, f"the gate of {self.module} is not closed"
         self._hold = None
         streams = Moved()
-        if lane is not None and lane is not self.lane:
-            self.lane.state = LaneState.RETIRED
-            self._calls_before += self.lane.calls
-            streams = move_streams(self.lane, lane)
+        before = self.lane
+        if lane is not None and lane is not before:
+            self.refusal = None
+            before.state = LaneState.RETIRED
+            self._calls_before += before.calls
+            streams = move_streams(before, lane)
             self.lane = lane
+            lane.released()
         self.lane.state = LaneState.OPEN
+        before.released()
         now = perf_counter()
         for waiting in self._waiting:
             hold.longest_wait_s = max(hold.longest_wait_s, now - waiting.arrived_at)
-        self._release(self._closings, _RELEASE_ROUNDS_MAX)
+        if self.refusal is None:
+            self._release(self._closings, _RELEASE_ROUNDS_MAX)
         return Held(hold.calls, hold.longest_wait_s, now - hold.closed_at, streams)
 
     def first_open(self, lane: Lane) -> None:
@@ -154,6 +161,24 @@ class Gate:
         self.lane = lane
         lane.state = LaneState.OPEN
         self._release(self._closings, _RELEASE_ROUNDS_MAX)
+
+    def interrupt(self) -> None:
+        """Let no call in for now: what should run them is not there. `reopen` lets them in."""
+        self.lane.open = False
+        self._opened.clear()
+
+    def refuse(self, refusal: Callable[[], ReplankError]) -> None:
+        """Refuse every call that waits and every later one, until another generation serves.
+
+        Args:
+            refusal: Makes what their callers get.
+        """
+        self.refusal = refusal
+        self.interrupt()
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.released.done():
+                waiting.released.set_exception(refusal())
 
     def stop(self, reason: str) -> None:
         """Refuse every call that waits and every later one.
@@ -246,6 +271,8 @@ class Gate:
         """Wait for the gate; returns the new chain, already counted as in flight, or None."""
         if self._stopped is not None:
             raise self._stopping()
+        if self.refusal is not None:
+            raise self.refusal()
         if len(self._waiting) >= self.waiting_max:
             self.refused += 1
             raise Overloaded(

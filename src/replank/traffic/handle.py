@@ -90,7 +90,7 @@ class Sender:
 class Blocking:
     """Call from a thread other than the event loop's and wait for the answer."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()

@@ -192,6 +192,9 @@ class Lane:
         if self.on_empty is not None and not self.in_flight:
             self.on_empty()
 
+    def released(self) -> None:
+        """Let what was kept in it go on, now that its module's gate opens; here: nothing is."""
+
     async def detour(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Take a call that found the lane not open: let its chain through, or have it wait.
 

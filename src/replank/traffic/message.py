@@ -20,6 +20,17 @@ from replank.hints import is_private
 _DEPTH_MAX = 20
 
 
+class RawArguments(NamedTuple):
+    """Arguments as JSON: the process that knows the annotations reads them."""
+
+    body: bytes
+
+    def loosely(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return positional and keyword arguments as plain JSON values, not looked at further."""
+        plain = msgspec.json.decode(self.body) if self.body.strip() else {}
+        return (tuple(plain), {}) if isinstance(plain, list) else ((), plain)
+
+
 class Message(NamedTuple):
     """One queued call whose answer nobody waits for."""
 
@@ -104,8 +115,11 @@ def to_plain(message: Message) -> dict[str, Any]:
     Args:
         message: A message whose arguments have a schema of msgspec's.
     """
+    args, kwargs = message.args, message.kwargs
+    if args and type(args[0]) is RawArguments:
+        args, kwargs = args[0].loosely()
     plain: dict[str, Any] = msgspec.to_builtins(
-        {"call": message.call, "args": list(message.args), "kwargs": message.kwargs},
+        {"call": message.call, "args": list(args), "kwargs": kwargs},
         builtin_types=(bytes,),
     )
     return plain
@@ -154,4 +168,4 @@ def _typed(call: Call, key: str, value: Any) -> Any:
         return value  # its handling will say what is wrong with it
 
 
-__all__ = ["Message", "from_plain", "renew", "renewed", "to_plain"]
+__all__ = ["Message", "RawArguments", "from_plain", "renew", "renewed", "to_plain"]

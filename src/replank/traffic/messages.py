@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from replank.errors import HostStopped, UnknownCall
+from replank.errors import HostStopped, ModuleCrashed, UnknownCall
 from replank.traffic.calls import ends_only_the_call
 from replank.traffic.gate import Gate
 from replank.traffic.message import Message, from_plain, to_plain
@@ -56,11 +56,16 @@ class InboxStatistics:
 class Inbox:
     """The queue of one module and the worker that empties it in order.
 
+    Attributes:
+        handles_again: Whether a message is handled again when the module's process ended under it.
+
     Args:
         gate: The module's gate.
         messages_max: How many messages may be queued; a sender waits while it is full.
         on_failure: Called with a message and what its handling raised; the queue goes on.
     """
+
+    handles_again = False
 
     def __init__(
         self,
@@ -131,6 +136,14 @@ class Inbox:
         self.accepted += len(messages)
         if messages:
             self._filled.set()
+
+    def rewind(self, position: int, messages: Sequence[dict[str, Any]]) -> None:
+        """Go back with the state to its last snapshot; what is queued in memory stays queued.
+
+        Args:
+            position: In the snapshot's mark.
+            messages: In the snapshot's mark.
+        """
 
     async def settle(self, deadline_s: float) -> None:
         """Refuse new messages and wait until the queued ones are handled, or the deadline.
@@ -226,6 +239,10 @@ class Inbox:
                 raise
         except (KeyboardInterrupt, GeneratorExit):
             raise
+        except ModuleCrashed as error:
+            if self.handles_again:
+                raise
+            self._fail(message, error)
         except BaseException as error:  # a handler's sys.exit() must not end the worker
             self._fail(message, error)
 

@@ -58,6 +58,11 @@ class Tasks:
         """What runs, timers included, with the names of the methods."""
         return self._running
 
+    @property
+    def resumable(self) -> tuple[str, ...]:
+        """Names of the spawned methods that run, or are held: a next generation goes on with."""
+        return tuple(name for name in (*self._running.values(), *self._held.values()) if name)
+
     def hold(self) -> None:
         """Keep every task where it stands, timers too; what is spawned from now on runs."""
         self._held.update(self._running)

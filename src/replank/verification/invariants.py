@@ -89,9 +89,7 @@ class Invariants:
                 self._before[name] = self._ask(self._old, name, limit_s)
             except Exception as error:
                 said = f"{type(error).__name__}: {error}"
-                self.warnings.append(
-                    f"{self.module}: invariant {name} is not compared: what serves raised {said}"
-                )
+                self.warnings.append(not_compared(self.module, name, said))
 
     def verify(self, limit_s: float, names: Sequence[str] | None = None) -> tuple[str, ...]:
         """Ask the candidate, and compare with what was noted.
@@ -114,26 +112,52 @@ class Invariants:
                 error.module = self.module
                 raise
             except Exception as error:
-                raise CheckError(
-                    f"invariant {name} failed: {type(error).__name__}: {error}",
-                    module=self.module,
-                    found=f"{type(error).__name__}: {error}",
-                    expected=f"{_shown(before)}, as before",
-                    do="mend the invariant or the candidate, and reload again",
-                ) from error
-            if not same(before, after):
-                raise CheckError(
-                    f"invariant {name} does not hold: {_shown(before)} before, "
-                    f"{_shown(after)} after",
-                    module=self.module,
-                    found=_shown(after),
-                    expected=f"{_shown(before)}, as before",
-                    do="mend the migration or the candidate, and reload again",
-                )
+                said = f"{type(error).__name__}: {error}"
+                raise cannot_say(self.module, name, before, said) from error
+            compare(self.module, name, before, after)
         return tuple(noted)
 
     def _ask(self, methods: Methods, name: str, limit_s: float) -> Any:
         return self._watchdog.guard(methods[name], limit_s, f"invariant {name}")
+
+
+def not_compared(module: str, name: str, said: str) -> str:
+    """Return the warning for an invariant that the version that serves could not answer."""
+    return f"{module}: invariant {name} is not compared: what serves raised {said}"
+
+
+def cannot_say(module: str, name: str, before: Any, said: str) -> CheckError:
+    """Return the error for an invariant that the candidate could not answer."""
+    return CheckError(
+        f"invariant {name} failed: {said}",
+        module=module,
+        found=said,
+        expected=f"{_shown(before)}, as before",
+        do="mend the invariant or the candidate, and reload again",
+    )
+
+
+def compare(module: str, name: str, before: Any, after: Any) -> None:
+    """Refuse a candidate that says something else than the version that serves.
+
+    Args:
+        module: Name of the module.
+        name: Name of the invariant.
+        before: What the version that serves said.
+        after: What the candidate says.
+
+    Raises:
+        CheckError: They differ.
+    """
+    if same(before, after):
+        return
+    raise CheckError(
+        f"invariant {name} does not hold: {_shown(before)} before, {_shown(after)} after",
+        module=module,
+        found=_shown(after),
+        expected=f"{_shown(before)}, as before",
+        do="mend the migration or the candidate, and reload again",
+    )
 
 
 def same(before: Any, after: Any) -> bool:
@@ -161,4 +185,4 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
-__all__ = ["Invariants", "same"]
+__all__ = ["Invariants", "cannot_say", "compare", "not_compared", "same"]

@@ -87,6 +87,7 @@ def test_every_error_of_ours_has_a_status_of_its_own_kind():
     assert {name for name, status in found.items() if status == 500} == {
         *("ReplankError", "StorageError", "SnapshotError", "JournalError", "StoreError"),
         *("DataDirBusy", "ReloadFailed", "InternalError"),
+        "RemoteError",  # as a module's own ValueError has
     }
     assert found["MigrationError"] == found["SchemaError"] == 422
     assert found["PhaseTimeout"] == found["Overloaded"] == 503

@@ -14,7 +14,7 @@ class StateHost(FakeHost):
         super().__init__()
         self.imported = []
 
-    def describe_state(self, name):
+    async def look_at_state(self, name):
         field = FieldState(name="total", type="int")
         return StateReport(
             module=name, label="1", schema=1, fingerprint="f", records=0, fields=(field,)

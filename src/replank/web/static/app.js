@@ -14,7 +14,7 @@ const SHOWN_S = 120;
 const SHOWN_MIN_S = 30;
 const STATUS_EVERY_MS = 1000;
 const AGAIN_MS = [250, 500, 1000, 2000, 4000];
-const HEARD = new Set(["ReloadStarted", "PhaseStarted", "PhaseEnded", "ReloadEnded", "Warned", "TimerFailed", "MessageFailed"]);
+const HEARD = new Set(["ReloadStarted", "PhaseStarted", "PhaseEnded", "ReloadEnded", "Warned", "TimerFailed", "MessageFailed", "WorkerEnded", "WorkerGaveUp"]);
 
 let stream = null;
 let drawn = "";

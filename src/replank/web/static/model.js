@@ -82,7 +82,7 @@ export function heardEvent(event) {
   } else if (kind === "ReloadEnded") {
     model.running.delete(data.id);
     heardHistory([data.report, ...model.history.filter((one) => one.id !== data.id)]);
-  } else if (kind === "Warned" || kind === "TimerFailed" || kind === "MessageFailed") {
+  } else if (NOTICED.has(kind)) {
     model.notices.unshift(noticeOf(kind, data));
     model.notices.length = Math.min(model.notices.length, NOTICES_MAX);
   }
@@ -91,8 +91,12 @@ export function heardEvent(event) {
   }
 }
 
+const NOTICED = new Set(["Warned", "TimerFailed", "MessageFailed", "WorkerEnded", "WorkerGaveUp"]);
+
 function noticeOf(kind, data) {
   if (kind === "Warned") return { at: data.at, where: data.module || "", text: data.text };
+  if (kind === "WorkerEnded") return { at: data.at, where: data.module, text: `its process ${data.pid} ended: ${data.how}` };
+  if (kind === "WorkerGaveUp") return { at: data.at, where: data.module, text: `stays down: ${data.error.message}` };
   const what = kind === "TimerFailed" ? `timer ${data.timer} raised` : `a message to ${data.call} raised`;
   return { at: data.at, where: data.module, text: `${what} ${data.error.kind}: ${data.error.message}` };
 }

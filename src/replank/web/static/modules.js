@@ -51,7 +51,9 @@ function draw({ node, parts }, module) {
   const busy = [...model.running.values()].some((one) => one.modules.includes(module.name));
   node.classList.toggle("busy", busy);
   node.classList.toggle("closed", module.gate === "closed");
-  say(parts.state, busy ? "reloading" : module.gate === "closed" ? "gate closed" : "serving");
+  node.classList.toggle("down", Boolean(module.down));
+  say(parts.state, busy ? "reloading" : stateOf(module));
+  parts.state.title = module.down || "";
   say(parts.version, module.label);
   parts.version.title = `${module.source}, ${module.digest.slice(0, 12)}`;
   say(parts.schema, String(module.schema));
@@ -62,4 +64,12 @@ function draw({ node, parts }, module) {
   say(parts.queued, module.messages_failed ? `${count(module.messages_queued)}, ${count(module.messages_failed)} failed` : count(module.messages_queued));
   say(parts.since, ago(unixOf(module.started_at)));
   parts.spark.replaceChildren(sparkline(rates));
+}
+
+function stateOf(module) {
+  if (module.down) return "down: reload it";
+  if (module.isolation === "none") return module.gate === "closed" ? "gate closed" : "serving";
+  const where = module.pid === null ? "no process" : `process ${module.pid}, ${count(module.memory_bytes / 1048576)} MiB`;
+  const again = module.restarts ? `, started again ${count(module.restarts)}×` : "";
+  return `${module.gate === "closed" ? "gate closed" : "serving"} in ${where}${again}`;
 }
