@@ -53,7 +53,7 @@ def test_a_file_of_another_name_is_compared_line_by_line(source, replank, tmp_pa
     (tmp_path / "v2.py").write_text(V1.replace("1.0", "2.0"))
     done = replank("diff", "ledger", "--source", str(tmp_path / "v2.py"))
     lines = done.output.splitlines()
-    assert ["--- serving/ledger.py", "+++ disk/v2.py"] == lines[2:4]
+    assert lines[2:4] == ["--- serving/ledger.py", "+++ disk/v2.py"]
     assert [one for one in lines[4:] if one.startswith(("-", "+"))] == [
         '-class Ledger(Module, version="1.0"):',
         '+class Ledger(Module, version="2.0"):',
