@@ -99,13 +99,22 @@ def shown(section: Section, rows: list[Row]) -> str:
     """
     own = [row for row in rows if row.get("bench") in section.benches]
     good = [row for row in own if not _empty(row)]
-    parts = [section.write(good) if good else "Not measured yet."]
+    parts = [_text(section, good) if good else "Not measured yet."]
     for row in filter(_empty, own):
         if row.get("skipped") == NOT_INSTALLED:
             continue  # told by the run; a page of all Pythons that are not here says nothing
         why = row.get("failed_why") or row.get("left_out") or row.get("skipped")
         parts.append(f"`{row['bench']}`, Python {row.get('python', '?')}: {why}.")
     return "\n\n".join(parts)
+
+
+def _text(section: Section, rows: list[Row]) -> str:
+    """Have a section written; lines of an older bench must not lose what was measured today."""
+    try:
+        return section.write(rows)
+    except KeyError as missing:
+        benches = " ".join(section.benches)
+        return f"The lines lack {missing}: measure it again, `python -m bench {benches}`."
 
 
 def places(text: str) -> list[str]:
@@ -146,11 +155,11 @@ def write(page: Path, new: Iterable[Row]) -> list[Path]:
     """
     ready(page)
     rows, done = merged(read(lines_of(page)), new), []
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    lines_of(page).write_text(lines, "utf-8")  # first: they cannot be had again
     for path in sorted(page.parent.rglob("*.md")):
         text = path.read_text("utf-8")
         if places(text):
             path.write_text(written(text, rows), "utf-8")
             done.append(path)
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    lines_of(page).write_text(lines, "utf-8")
     return done

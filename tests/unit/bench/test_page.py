@@ -74,6 +74,11 @@ def test_a_run_that_failed_keeps_the_earlier_numbers_and_says_that_it_failed() -
     assert page.merged(rows, [SAVED]) == [SAVED]  # and once it runs again that is forgotten
 
 
+def test_lines_of_an_older_bench_are_to_be_measured_again_and_harm_no_other_place() -> None:
+    text = page.shown(SECTIONS["watch"], [{"bench": "watch", "python": "3.11.7", "median_ms": 1.0}])
+    assert text == "The lines lack 'saves': measure it again, `python -m bench watch`."
+
+
 def test_what_is_not_measured_says_so() -> None:
     assert page.shown(SECTIONS["watch"], []) == "Not measured yet."
 
