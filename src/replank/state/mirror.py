@@ -55,6 +55,8 @@ class Family:
         self.mirrors: list[Mirror] = []
         self.shared: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
         """In lazy mode, the objects met under several keys, by id: with their mirrors and keys."""
+        self.early: dict[int, tuple[Any, Any]] = {}
+        """In lazy mode, the records that are made at the commit, by the old one's id: old, new."""
         self._back: Family | None = None
 
     def back(self) -> Family:
@@ -132,10 +134,16 @@ class Mirror:
         self._put(key, mirrored)
         for mirror in self._family.mirrors:
             for other in mirror.watch.places.keys(value):
+                if other is key and mirror is self:
+                    continue
                 if mirror.look(other) is value:
                     # Left out under one key, it is asked under each: every key counts.
                     other_made = mirror._make(other, value) if mirrored is MISSING else mirrored
                     mirror._put(other, other_made)
+
+    def twin(self, key: Any) -> Any:
+        """Return what a key's value is in the other version, or MISSING."""
+        return self.target[hash(key) % SHARDS].get(key, MISSING)
 
     def _known(self, value: Any, key: Any) -> Any:
         """Return what the same object became under another key, when that is up to date."""
@@ -282,7 +290,11 @@ class Mirror:
         return done
 
     def take_read(self) -> Sink:
-        """Return the values handed out so far and begin anew."""
+        """Return the values read so far and begin anew.
+
+        Wait a grace period, then give them to `copy_read_steps`: nobody holds them any more,
+        unless they were read again.
+        """
         touched = self.layers.touched
         if touched is None:
             return {}

@@ -27,7 +27,6 @@ from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
 from replank.state.rehearsed import RehearsedTable
 from replank.state.switch import Switch
 from replank.state.tables import CopyingTable, FoldingTable, LayeredTable
-from replank.state.watching import Sink
 from replank.table import Table
 
 Upgrade = Callable[[Any], Any]
@@ -172,19 +171,6 @@ class Window:
             self.layers.touched = {}
         self._walked = False
 
-    def take_read(self) -> Sink:
-        """Return the values read so far and begin anew.
-
-        Wait a grace period, then give them to `copy_read_slices`: nobody holds them any more,
-        unless they were read again.
-        """
-        self._require(WindowState.OPEN)
-        return self.mirror.take_read()
-
-    def copy_read_slices(self, values: Sink) -> Steps:
-        """Copy again what `take_read` returned a grace period ago."""
-        return self.mirror.copy_read_steps(values)
-
     def finish(self) -> int:
         """Copy what is still marked; calls wait. Return how many keys that were."""
         self._require(WindowState.OPEN)
@@ -301,16 +287,6 @@ class Window:
                 do="declare the downgrade of each migration step to make a rollback possible",
             )
         return self._follower
-
-    def counterpart(self, old: Any) -> Any:
-        """Return what an old record became, or None when it is not in this table.
-
-        For state outside the table that refers to the same record; until the fold begins.
-        """
-        for key in self.mirror.watch.places.keys(old):
-            if self.layers.current(key) is old:
-                return self.mirror.target[hash(key) % len(self.mirror.target)].get(key)
-        return None
 
     def _convert(self, key: Any, old: Any) -> Any:
         try:
