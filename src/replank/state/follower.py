@@ -22,13 +22,10 @@ from replank.errors import InternalError
 from replank.state.bad_policy import BadTable
 from replank.state.kinds import Inside, Tracking, declared_classes, kind_of
 from replank.state.layers import MISSING, SHARDS, Layers, Steps, shards
-from replank.state.mirror import Copy, Family, Mirror
+from replank.state.mirror import MARKS_LEFT, PAUSE_S, Copy, Family, Mirror
 from replank.state.residue import PARKED, Residue, reader_of
 from replank.state.switch import Switch
 from replank.state.tables import FollowedTable, ReadFollowedTable
-
-LIMIT = 64
-PAUSE_S = 0.001
 
 
 class Follower:
@@ -128,7 +125,7 @@ class Follower:
     def follow_slices(self) -> Copy:
         """Bring the old records up to date in small steps; call it again while probation lasts."""
         self._require_ready()
-        return self.mirror.catch_up_steps(LIMIT, PAUSE_S)
+        return self.mirror.catch_up_steps(MARKS_LEFT, PAUSE_S)
 
     def marks(self) -> int:
         """How many writes are not followed yet."""

@@ -28,6 +28,10 @@ from replank.state.layers import MISSING, SHARDS, STEP, Layers, Steps
 from replank.state.watching import Sink, Watch, quiet
 
 ROUNDS_MAX = 12
+MARKS_LEFT = 16
+"""Marks that are left for the pause in any case: a tenth of a millisecond, twice that when cold."""
+PAUSE_S = 0.001
+"""What marks that do not become fewer may take in the pause."""
 MARKS_MAX = 2_000
 """Marks from which they are worked off during a walk: a dict of 40,000 stalls as it grows."""
 SHRINK_MIN = 0.8
@@ -320,8 +324,8 @@ class Mirror:
         return done
 
     def notes(self) -> list[Any]:
-        """Return the containers that say what is where, to be freed in slices."""
-        return [*self.watch.places.containers(), *self.watch.parts.containers()]
+        """Return the containers that say what is where, to be freed in slices; they are gone."""
+        return [*self.watch.places.take(), *self.watch.parts.take()]
 
     def containers(self) -> list[Any]:
         """Return everything of this mirror that is as large as the table, to be freed in slices."""

@@ -166,9 +166,10 @@ class Places:
         """Return one of the small dicts: keys by ids."""
         return self._shards[index]
 
-    def containers(self) -> list[Any]:
-        """Return the small dicts, to be emptied in slices."""
-        return list(self._shards)
+    def take(self) -> list[Any]:
+        """Return the small dicts, to be freed in slices, and begin anew."""
+        taken, self._shards = self._shards, shards()
+        return taken
 
 
 class Watch:

@@ -23,7 +23,7 @@ from replank.state.collector import release_in_slices
 from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify
 from replank.state.layers import MISSING, Layers, Steps, shards
-from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
+from replank.state.mirror import MARKS_LEFT, PAUSE_S, Copy, CopyOutcome, Family, Mirror
 from replank.state.rehearsed import RehearsedTable
 from replank.state.switch import Switch
 from replank.state.tables import CopyingTable, FoldingTable, LayeredTable
@@ -31,11 +31,6 @@ from replank.table import Table
 
 Upgrade = Callable[[Any], Any]
 Downgrade = Callable[[Any, Any], Any]
-
-LIMIT = 64
-"""Marks that are left for the pause in any case: about 0.2 ms."""
-
-PAUSE_S = 0.001
 
 
 class WindowState(enum.StrEnum):
@@ -85,7 +80,7 @@ class Window:
         new_type: Any = None,
         residue: Residue | None = None,
         family: Family | None = None,
-        limit: int = LIMIT,
+        limit: int = MARKS_LEFT,
         pause_s: float = PAUSE_S,
         parking: Residue | None = None,
         bad: BadTable | None = None,

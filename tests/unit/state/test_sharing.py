@@ -1,5 +1,6 @@
 """What records that travel one by one share is found, and nothing else is taken for it."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,13 +23,25 @@ class Whole(Record):
     items: list[int]
 
 
-def copied(*tables: Table[str, Any]) -> Family:
-    family = Family()
-    for table in tables:
-        window = Window(table, lambda old: old, old_type=Whole, family=family)
-        window.open()
-        run_all(window.copy_slices())
-    return family
+Copied = Callable[..., Family]
+
+
+@pytest.fixture
+def copied() -> Iterator[Copied]:
+    windows: list[Window] = []
+
+    def copy(*tables: Table[str, Any]) -> Family:
+        family = Family()
+        for table in tables:
+            window = Window(table, lambda old: old, old_type=Whole, family=family)
+            windows.append(window)
+            window.open()
+            run_all(window.copy_slices())
+        return family
+
+    yield copy
+    for window in windows:
+        window.abandon()
 
 
 def whole(n: int) -> Whole:
@@ -39,31 +52,31 @@ def look(family: Family) -> None:
     run_all(parts_shared_steps("m", family))
 
 
-def test_records_that_share_nothing_pass() -> None:
+def test_records_that_share_nothing_pass(copied: Copied) -> None:
     one = whole(1)
     look(copied(Table(a=one, again=one, b=whole(2)), Table(x=one)))
 
 
-def test_a_part_in_two_records_is_found_by_its_owners_keys() -> None:
+def test_a_part_in_two_records_is_found_by_its_owners_keys(copied: Copied) -> None:
     one = whole(1)
     with pytest.raises(PartsShared, match="'a' and 'b'"):
         look(copied(Table(a=one, b=Whole(one.part, []))))
 
 
-def test_a_list_in_records_of_two_tables_is_found() -> None:
+def test_a_list_in_records_of_two_tables_is_found(copied: Copied) -> None:
     one = whole(1)
     with pytest.raises(PartsShared) as caught:
         look(copied(Table(a=one), Table(x=Whole(Part(1), one.items))))
     assert caught.value.found == "one list in both"
 
 
-def test_a_record_that_is_a_part_of_another_tables_record_is_found() -> None:
+def test_a_record_that_is_a_part_of_another_tables_record_is_found(copied: Copied) -> None:
     one = whole(1)
     with pytest.raises(PartsShared):
         look(copied(Table(p=one.part), Table(x=one)))
 
 
-def test_a_part_that_has_moved_to_another_record_is_not_shared() -> None:
+def test_a_part_that_has_moved_to_another_record_is_not_shared(copied: Copied) -> None:
     one, other = whole(1), whole(2)
     table = Table(a=one, b=other)
     family = copied(table)
@@ -73,7 +86,7 @@ def test_a_part_that_has_moved_to_another_record_is_not_shared() -> None:
     look(family)
 
 
-def test_a_small_state_is_built_with_the_new_record_in_the_place_of_the_old() -> None:
+def test_a_small_state_is_built_with_the_new_record_in_the_place_of_the_old(copied: Copied) -> None:
     one, other = whole(1), whole(2)
     table: Table[str, Whole] = Table(a=one)
     family = copied(table)
@@ -89,7 +102,7 @@ def test_a_small_state_is_built_with_the_new_record_in_the_place_of_the_old() ->
     assert values["all"][1] is not other
 
 
-def test_a_small_state_that_holds_a_part_of_a_record_is_found() -> None:
+def test_a_small_state_that_holds_a_part_of_a_record_is_found(copied: Copied) -> None:
     one = whole(1)
     family = copied(Table(a=one))
     trees = Trees({"current": Whole, "best": Part})

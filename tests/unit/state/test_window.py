@@ -2,11 +2,13 @@
 
 import dataclasses
 import gc
+import sys
 
 import pytest
 
 from replank.errors import InternalError, MigrationError, UsageError
 from replank.record import Record
+from replank.state.layers import SHARDS
 from replank.state.mirror import CopyOutcome, Family
 from replank.state.residue import PARKED
 from replank.state.slices import run_all
@@ -297,3 +299,18 @@ def test_old_records_are_not_kept_alive_when_nobody_follows():
     transfer(window)
 
     assert not [thing for thing in gc.get_objects() if type(thing) is Data]
+
+
+def test_the_room_of_notes_and_new_records_is_given_back_while_the_fold_goes_on():
+    table = Table((i, Old(i)) for i in range(5_000))
+    window = Window(table, up, downgrade=lambda new, old: Old(new.count), old_type=Old)
+    window.open()
+    run_all(window.copy_slices())
+    window.finish()
+    window.commit()
+    run_all(window.fold_slices())
+
+    places = window.mirror.watch.places
+    dicts = [*window.mirror.target, *(places.at(index) for index in range(SHARDS))]
+    assert sum(map(sys.getsizeof, dicts)) == len(dicts) * sys.getsizeof({})
+    window.follower().stop()
