@@ -38,11 +38,10 @@ def parts_shared_steps(module: str, family: Family) -> Generator[None, None, Non
         PartsShared: There is one.
     """
     mirrors = [mirror for mirror in family.mirrors if mirror.watch.has_parts]
-    for mirror in mirrors:
-        for part in mirror.watch.take_suspects():
-            _refuse_if_shared(module, [mirror], id(part))
     for index in range(SHARDS):
         for mirror in mirrors:
+            for number in mirror.watch.parts.several(index):
+                _refuse_if_shared(module, [mirror], number)
             for found in _elsewhere(family, mirror, index):
                 for number in mirror.watch.parts.at(index).keys() & found.keys():
                     _refuse_if_shared(module, family.mirrors, number)

@@ -93,9 +93,6 @@ class Trees:
                 raise too_deep() from None
         return values
 
-    def _untyped(self, name: str) -> bool:
-        return read_form(self.hints.get(name, Any)).kind == "any"
-
 
 def mismatch_error(error: Mismatch) -> MigrationError:
     """Say a mismatch with its whole path.

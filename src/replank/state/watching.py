@@ -17,9 +17,6 @@ from typing import Any, Final
 from replank.state.kinds import Inside, Kind, Tracking, kind_of
 from replank.state.layers import MISSING, SHARDS, shards
 
-SUSPECTS_MAX = 64
-"""Parts met under several keys that are looked at again."""
-
 Sink = dict[int, Any]
 """Objects written, by id; it holds them, so that no id is given twice."""
 
@@ -166,6 +163,10 @@ class Places:
         """Return one of the small dicts: keys by ids."""
         return self._shards[index]
 
+    def several(self, index: int) -> list[int]:
+        """Return the ids in one of the small dicts that were noted under several keys."""
+        return [number for number, known in self._shards[index].items() if type(known) is _Keys]
+
     def take(self) -> list[Any]:
         """Return the small dicts, to be freed in slices, and begin anew."""
         taken, self._shards = self._shards, shards()
@@ -187,7 +188,6 @@ class Watch:
         self.strays: list[dict[int, Any]] | None = None
         """Objects written before all their keys were known; `note` says when it meets one."""
         self.met_stray = False
-        self._suspects: Sink = {}
         self._kinds: dict[type, Kind] = {}
         self._classes: list[type] = []
 
@@ -259,19 +259,9 @@ class Watch:
                 self._meet(part)
                 if part_kind.own is not Tracking.FROZEN:
                     self.has_parts = True
-                    if self.parts.add(part, key) and len(self._suspects) < SUSPECTS_MAX:
-                        self._suspects[id(part)] = part
+                    self.parts.add(part, key)
                 if part_kind.inside is not Inside.NOTHING:
                     waiting.append((part, part_kind))
-
-    def take_suspects(self) -> list[Any]:
-        """Return parts that were met under more than one key, and begin anew.
-
-        Not all of them need be shared: a part may have left one record for another.
-        """
-        found = list(self._suspects.values())
-        self._suspects.clear()
-        return found
 
     def part(self, value: Any, number: int) -> Any:
         """Return what a value holds inside under an id, or None."""
