@@ -123,8 +123,9 @@ class Probation:
         try:
             while self._kept and self._countdown.left_s > 0:
                 await asyncio.sleep(_FOLLOW_EVERY_S)
-                for one in self._large():
-                    await one.follow()
+                for one in self.participants.values():
+                    if isinstance(one.transfer, WindowedTransfer):
+                        await one.transfer.follow(one.new.lane.grace)
         except Exception as error:  # a write that the old version cannot take: no way back then
             text = f"the old state is no longer kept: {type(error).__name__}: {error}"
             self._bus.publish(Warned(text=text))

@@ -18,6 +18,7 @@ from replank.state.holder import Holder
 from replank.state.items import Interpreted
 from replank.state.memo import new_memo
 from replank.state.meter import Forecast
+from replank.state.mirror import MARKS_LEFT
 from replank.state.routes import TableRoute
 from replank.state.snapshot import trees_of
 from replank.state.survey import size_of, survey
@@ -25,8 +26,6 @@ from replank.state.watching import quiet
 
 SAMPLE = 50
 """Items of a field that is copied in the pause that are timed."""
-MARKS = 64
-"""Records that a window leaves for the pause in any case."""
 EAGER_COPIES = 2.5
 """A copy without classes and the new values, in sizes of the state: both live in the pause."""
 NOTED_BYTES = 130
@@ -64,7 +63,7 @@ def forecast(
             size += found.bytes_estimate
             memory += found.records * NOTED_BYTES if lazy else found.window_bytes_estimate
             window_s += found.copy_s
-            pause_s += found.copy_s * min(1.0, MARKS / max(1, found.records))
+            pause_s += found.copy_s * min(1.0, MARKS_LEFT / max(1, found.records))
             notes += [f"{name}: {note}" for note in found.notes]
             continue
         seconds, count = _copy_s(old, name, value, items.get(name))
