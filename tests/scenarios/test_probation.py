@@ -289,6 +289,34 @@ async def test_the_next_reload_ends_a_probation(tmp_path: Path) -> None:
         assert host.probation("bank").state == "watching"
 
 
+@pytest.mark.parametrize("mode", ["windowed", "eager"])
+async def test_a_version_that_is_rejected_leaves_the_probation_before_it_as_it_was(
+    mode: str, tmp_path: Path
+) -> None:
+    async with hosted(tmp_path) as host:
+        told = Told(host)
+        first = await reloaded(host, tmp_path, bank("2", fault=EVERY_20TH))
+        (tmp_path / "bank.py").write_text("def broken(:\n")
+        assert (await host.reload("bank", mode=mode)).outcome == Outcome.REJECTED
+        (tmp_path / "bank.py").write_text(bank("3"))
+        assert (await host.plan("bank")).accepted
+        assert (host.probation("bank").id, host.probation("bank").state) == (first.id, "watching")
+        since = len(told.events)
+        back = asyncio.create_task(told.first(ReloadEnded, since=since))
+        await pay_until(host, back)
+        assert (await told.first(ProbationEnded)).report.state == "tripped"
+        assert host.status().modules[0].label == "1"
+
+
+async def test_a_rejected_version_lets_a_paused_probation_stay_paused(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as host:
+        await reloaded(host, tmp_path, bank("2"))
+        host.pause("bank")
+        (tmp_path / "bank.py").write_text("def broken(:\n")
+        assert (await host.reload("bank")).outcome == Outcome.REJECTED
+        assert host.probation("bank").state == "paused"
+
+
 async def test_an_operator_decides_from_another_terminal(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     config = Config(data_dir=data, http=HttpConfig(enabled=False))

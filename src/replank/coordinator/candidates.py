@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
@@ -42,8 +42,15 @@ class Candidates:
         self.routes = routes
         self.workshop = workshop
 
-    async def prepare(self, tx: Transaction) -> None:
+    async def prepare(
+        self, tx: Transaction, let_go: Callable[[Transaction], Awaitable[None]]
+    ) -> None:
         """Load every candidate, check how they fit together, and find the way of their state.
+
+        Args:
+            tx: The transaction.
+            let_go: Ends what the last reloads have kept of the state; only now, for a candidate
+                that does not load or fit must change nothing.
 
         Raises:
             ReplankError: The first thing that does not fit.
@@ -59,8 +66,9 @@ class Candidates:
         self._check_uses(tx)
         if tx.reason != "rollback":
             await judge_calls(tx, self.routes)
-        await self.find_ways(tx)
         await check_types(tx, self.routes, self.workshop)
+        await let_go(tx)
+        await self.find_ways(tx)
         self._wire_for_rehearsal(tx)
 
     async def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:

@@ -22,7 +22,7 @@ from replank.coordinator.outliving import seal_outlived
 from replank.coordinator.phases import Where
 from replank.coordinator.plan import plan_of, refuse_long_pause
 from replank.coordinator.prepare import Workshop
-from replank.coordinator.probation import Probation
+from replank.coordinator.probation import Probation, end_probations, let_go, probations_held
 from replank.coordinator.replays import replay
 from replank.coordinator.reporting import failure_of, report_of
 from replank.coordinator.retire import Retirement
@@ -82,7 +82,7 @@ class ReloadCoordinator:
         self.bus.publish(ReloadStarted(id=tx.id, modules=tx.names, reason=tx.reason))
         with self.workshop.watchdog:
             try:
-                await self._end_probations(tx)
+                await end_probations(tx, beside=False)
                 await self._window(tx)
                 if not self.stopping:
                     await try_on_share(tx, self.config, self.bus)
@@ -124,8 +124,9 @@ class ReloadCoordinator:
                 tx.warnings.append("the last reload is in probation: no copy was rehearsed")
                 await self._phase(tx, Phase.PREPARE, "window")
             else:
-                await self._end_probations(tx)
-                await self._window(tx)
+                await end_probations(tx, beside=False)
+                with probations_held(tx):
+                    await self._window(tx)
         except Exception as error:
             return failure_of(tx, error)
         return None
@@ -133,7 +134,8 @@ class ReloadCoordinator:
     async def _window(self, tx: Transaction) -> None:
         """Do everything that needs no call to wait; what fails here is rejected."""
         with window_observed(tx, self.config):
-            await self._phase(tx, Phase.PREPARE, "window")
+            with probations_held(tx):
+                await self._phase(tx, Phase.PREPARE, "window")
             await self._phase(tx, Phase.SNAPSHOT, "window")
             await self._phase(tx, Phase.MIGRATE, "window")
             await self._phase(tx, Phase.RESTORE, "window")
@@ -169,7 +171,7 @@ class ReloadCoordinator:
             for one in tx.each() if tx.reason != "rollback" else ():
                 self.retirement.refuse_more(one.name)
             tx.warnings += [f"still in memory: {leak}" for leak in self.retirement.leaks]
-            await self.candidates.prepare(tx)
+            await self.candidates.prepare(tx, partial(let_go, config=self.config))
         return ", ".join(one.prepared() for one in tx.each())
 
     async def _snapshot_in_window(self, tx: Transaction) -> str:
@@ -346,12 +348,6 @@ class ReloadCoordinator:
         self, tx: Transaction, report: ReloadReport, found: ProbationReport
     ) -> None:
         await self.journal.finish(tx.id, msgspec.structs.replace(report, probation=found))
-
-    async def _end_probations(self, tx: Transaction) -> None:
-        """Let go of what the last reloads of these modules have kept; a rollback takes it over."""
-        for one in tx.each():
-            if one.slot.probation is not None and one.slot.probation is not tx.back:
-                await one.slot.probation.end()
 
     async def _check(self, tx: Transaction, where: str) -> str:
         deadline = perf_counter() + self.config.reload.verify_timeout_s

@@ -2,19 +2,22 @@
 
 What was copied in a window is brought to its place first; then followers keep the old records in
 step with every write. A rollback in that time is one more pause of the same length. A transaction
-is in probation as a whole, and a new reload of one of its modules ends it.
+is in probation as a whole, and a new reload of one of its modules ends it, once its candidates are
+prepared: one that is rejected before that changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from replank.code.generation import Generation
-from replank.coordinator.slot import Watching
+from replank.config import Config
+from replank.coordinator.slot import Watching, WayBack
 from replank.coordinator.transaction import Transaction
-from replank.coordinator.watch import Countdown
+from replank.coordinator.watch import Countdown, look_at_calls
 from replank.instrumentation.events import Bus, Warned
 from replank.state.windowed import WindowedTransfer
 
@@ -60,6 +63,11 @@ class Probation:
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
         return self._kept and not self._over and not self._in_use
+
+    @property
+    def beside(self) -> bool:
+        """Whether a candidate can be prepared while it goes on."""
+        return self._over or self.returnable
 
     @property
     def _in_use(self) -> bool:
@@ -145,3 +153,51 @@ class Probation:
     def _large(self) -> list[WindowedTransfer]:
         transfers = [one.transfer for one in self.participants.values()]
         return [one for one in transfers if isinstance(one, WindowedTransfer)]
+
+
+@contextmanager
+def probations_held(tx: Transaction) -> Iterator[None]:
+    """Neither judge nor let time pass in the probations of a transaction's modules, inside.
+
+    Args:
+        tx: A reload whose candidates are being prepared, or a plan.
+    """
+    watches = {one.watch for one in _found(tx) if one.watch is not None}
+    held = [one for one in watches if one.active and one.report().state != "paused"]
+    for one in held:
+        one.hold()
+    try:
+        yield
+    finally:
+        for one in held:
+            if one.active:
+                one.go_on()
+
+
+async def end_probations(tx: Transaction, *, beside: bool) -> None:
+    """Let go of what the last reloads of a transaction's modules have kept.
+
+    Args:
+        tx: The transaction; the probation that it takes over, for a rollback, goes on.
+        beside: Whether those end, too, beside which a candidate can be prepared.
+    """
+    for one in _found(tx):
+        if beside or not one.beside:
+            await one.end()
+
+
+async def let_go(tx: Transaction, config: Config) -> None:
+    """End the probations before a reload, whose state is to be taken over now; not for a plan.
+
+    Args:
+        tx: The transaction.
+        config: Whether calls are looked at from here on, as they were till now.
+    """
+    if tx.reason != "plan":
+        await end_probations(tx, beside=True)
+        look_at_calls(tx, config)
+
+
+def _found(tx: Transaction) -> list[WayBack]:
+    probations = (one.slot.probation for one in tx.each())
+    return [one for one in probations if one is not None and one is not tx.back]

@@ -84,6 +84,10 @@ class WayBack(Protocol):
     def returnable(self) -> bool:
         """Whether the old generations can serve again at once."""
 
+    @property
+    def beside(self) -> bool:
+        """Whether a candidate can be prepared while it goes on."""
+
     async def settled(self) -> None:
         """Return when everything that the commit left to do has its place."""
 

@@ -35,14 +35,26 @@ def window_observed(tx: Transaction, config: Config) -> Iterator[None]:
     for one in tx.each():
         # The longest call without this reload's pause: the certificate sets it beside the wait.
         one.slot.gate.longest_call_s, one.old.lane.timed = 0.0, True
-        if config.probation.observe and config.reload.probation_s > 0:
-            observe(one.slot, one.old)
+    look_at_calls(tx, config)
     try:
         yield
     finally:
         for one in tx.each():
             one.old.lane.timed = False
-            leave_alone(one.slot, one.old)
+            if not _on_probation(one.slot):  # else it was rejected, and they are looked at still
+                leave_alone(one.slot, one.old)
+
+
+def look_at_calls(tx: Transaction, config: Config) -> None:
+    """Look at the calls of the versions that serve, when a probation will need to compare."""
+    if config.probation.observe and config.reload.probation_s > 0:
+        for one in tx.each():
+            observe(one.slot, one.old)
+
+
+def _on_probation(slot: Slot) -> bool:
+    watch = slot.probation.watch if slot.probation is not None else None
+    return watch is not None and watch.active
 
 
 def observe(slot: Slot, generation: Generation) -> None:
