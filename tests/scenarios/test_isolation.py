@@ -538,6 +538,22 @@ async def test_a_worker_that_crashes_comes_back_from_its_last_snapshot(tmp_path:
         assert host.status().modules[1].down == ""
 
 
+async def test_one_that_stays_down_keeps_state_and_messages_over_a_stop(tmp_path: Path) -> None:
+    async with isolated(tmp_path, isolation_restarts=1) as (host, module, events):
+        await module.deposit("ada", 5)
+        await saved(host)
+        for _ in range(2):
+            with pytest.raises(ModuleCrashed):
+                await module.crash()
+        await events.next(WorkerGaveUp)
+        await module.send.note("kept")
+    async with isolated(tmp_path) as (_, module, _):
+        while not await module.read():
+            pass
+        assert await module.read() == ["kept"]
+        assert await module.sum() == 5
+
+
 async def test_a_durable_message_is_handled_exactly_once_over_a_crash(tmp_path: Path) -> None:
     async with isolated(tmp_path, durable=True, isolation_restarts=20) as (host, module, events):
         await module.send.crash_if("a")
