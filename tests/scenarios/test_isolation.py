@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from replank import Host
@@ -627,6 +628,11 @@ async def test_the_state_is_exported_and_imported_and_outlives_the_nursery(tmp_p
             host.describe_state("ledger")
         with pytest.raises(UsageError, match="rehearsal copies"):
             await host.plan("ledger", rehearse=True)
+
+        host._workshop.config = msgspec.structs.replace(host.config.reload, max_pause_s=1e-6)
+        plan = await host.plan("ledger")
+        assert plan.error is not None
+        assert "run it in the host, where a Table travels in a window" in str(plan.error.do)
 
         # the process that starts the others is no more than that: another one takes its place
         await saved(host)
