@@ -1,8 +1,10 @@
 """What a call through an open gate costs, beside a bare `await` of the same method.
 
 Prints one JSON line for each kind of method: nanoseconds a call for the bare method, its compiled
-entry, that entry while it is observed (in a reload's window and on probation) and while recent
-queries are kept for replay, and the generic wrapper, and their ratios to the bare one. All are
+entry, that entry found in a handle, without replay ("off") and while recent queries are kept for
+replay, that entry while it is observed (in a reload's window and on probation), and the generic
+wrapper, and their ratios to the bare one; `replay_on_off` and `probation_on_off` are the ratios of
+on to off, round by round. All are
 measured in turn within each round, so that a busy machine slows them alike; the median of seven
 rounds counts.
 
@@ -34,6 +36,7 @@ from replank.code.entries import collect_entries, generic_entry
 from replank.code.loader import Loader
 from replank.code.store import VersionStore
 from replank.config import Config, ModuleConfig
+from replank.definition import CallKind
 from replank.host import Host
 from replank.traffic.calls import chain_var as real_chain_var
 from replank.traffic.gate import Gate
@@ -83,6 +86,7 @@ class Bench(Module):
 
 class StubPass:
     __slots__ = ("lane",)
+    others = ()
 
     def __init__(self, lane: StubLane) -> None:
         self.lane = lane
@@ -95,6 +99,7 @@ class StubLane:
     """Does what the real lane does on the hot path."""
 
     __slots__ = ("calls", "chains", "open")
+    quick = False
 
     def __init__(self) -> None:
         self.open, self.calls, self.chains = True, 0, set()
@@ -121,6 +126,25 @@ def real_lane(*, leaf: bool) -> Lane:
     return lane
 
 
+class Looked:
+    """A handle as far as calls go: what serves is found by name."""
+
+    def __init__(self, entry) -> None:
+        self.call = entry
+
+
+class Kept:
+    """What keeping recent queries needs of a lane."""
+
+    def __init__(self, entry) -> None:
+        self.entries = {"call": entry}
+        self.contract = {"call": Query()}
+
+
+class Query:
+    query, kind = True, CallKind.ASYNC
+
+
 class Watched:
     """What an observer needs of a lane: one entry, as on probation."""
 
@@ -140,6 +164,19 @@ async def timed(call, args: tuple, count: int, *, awaited: bool) -> float:
     return (perf_counter_ns() - begun) / count
 
 
+async def looked_up(handle: Looked, args: tuple, count: int) -> float:
+    """Return nanoseconds a call, each found by its name as users do."""
+    begun = perf_counter_ns()
+    for _ in range(count):
+        await handle.call(*args)
+    return (perf_counter_ns() - begun) / count
+
+
+def ratio(seen: dict[str, list[float]], one: str, other: str) -> float:
+    pairs = zip(seen[one][1:], seen[other][1:], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
 async def measure(name: str, target, entry, lane: StubLane, rounds: int, count: int) -> dict:
     bare = getattr(target, name)
     is_async = name != "plain"
@@ -147,31 +184,34 @@ async def measure(name: str, target, entry, lane: StubLane, rounds: int, count: 
     watched = Watched(MethodType(entry, target))
     observer = Observer(watched, ["call"])
     observer.start()
-    remembered = Watched(MethodType(entry, target))
-    Recent("bench_module", calls_max=200, bytes_max=1 << 20).keep(remembered, ["call"])
+    off, on = Looked(MethodType(entry, target)), Looked(MethodType(entry, target))
+    Recent("bench_module", calls_max=200, bytes_max=1 << 20).serve(vars(on), Kept(on.call))
     kinds = {
         "bare": (bare, is_async),
         "entry": (MethodType(entry, target), True),
         "observed": (watched.entries["call"], True),
-        "replayed": (remembered.entries["call"], True),
         "generic": (generic_entry(lane, name, bare, is_async=is_async), True),
     }
-    seen: dict[str, list[float]] = {kind: [] for kind in kinds}
+    seen: dict[str, list[float]] = {kind: [] for kind in (*kinds, "off", "replayed")}
+    if name == "sleeping":
+        count = max(count // 10, 1)  # a turn of the loop each: ten times as long as the others
     for _ in range(rounds + 1):  # the first round warms the interpreter's caches
         for kind, (call, awaited) in kinds.items():
             seen[kind].append(await timed(call, args, count, awaited=awaited))
+        for kind, handle in (("off", off), ("replayed", on)):
+            seen[kind].append(await looked_up(handle, args, count))
     ns = {kind: statistics.median(values[1:]) for kind, values in seen.items()}
     ratios = {
-        kind: statistics.median(
-            a / b for a, b in zip(seen[kind][1:], seen["bare"][1:], strict=True)
-        )
-        for kind in ("entry", "observed", "replayed", "generic")
+        kind: ratio(seen, kind, "bare")
+        for kind in ("entry", "off", "replayed", "observed", "generic")
     }
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "method": name,
         **{f"{kind}_ns": round(value, 1) for kind, value in ns.items()},
         **{f"{kind}_ratio": round(value, 2) for kind, value in ratios.items()},
+        "replay_on_off": round(ratio(seen, "replayed", "off"), 2),
+        "probation_on_off": round(ratio(seen, "observed", "entry"), 2),
     }
 
 

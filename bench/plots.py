@@ -92,6 +92,7 @@ def draw(rows: list[Row], folder: Path) -> list[Path]:
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # no screen is needed
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator, StrMethodFormatter
 
     drawn = []
     for picture in PICTURES:
@@ -103,8 +104,15 @@ def draw(rows: list[Row], folder: Path) -> list[Path]:
         axes = figure.add_subplot()
         for name in dict.fromkeys(line for line, _, _ in found):
             line = [(x, y) for one, x, y in found if one == name]
-            axes.plot(*zip(*line, strict=True), marker="o", label=name)
+            words = name.removesuffix("_ms").replace("_", " ")
+            axes.plot(*zip(*line, strict=True), marker="o", label=words)
         axes.set(xscale="log", yscale="log", xlabel=picture.x_label, ylabel=picture.y_label)
+        axes.set_xticks(sorted({x for _, x, _ in found}), minor=False)
+        axes.xaxis.set_minor_locator(NullLocator())
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:,g}"))
+        axes.grid(alpha=0.3)
         axes.legend()
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in (".svg", ".png"):

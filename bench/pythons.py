@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "replank-bench"
 MINORS = range(11, 16)
 INSTALL_LIMIT_S = 120.0
+NOT_INSTALLED = "not installed"
 
 
 class NoPython(Exception):
@@ -44,9 +45,9 @@ def environment(name: str) -> str:
     Raises:
         NoPython: It is not here, or Replank cannot be installed in it.
     """
-    path = shutil.which(name)
-    if path is None or not _ran([path, "-c", ""], 20.0):  # a shim of pyenv is no interpreter yet
-        raise NoPython("not installed")
+    path = find(name)
+    if path is None:
+        raise NoPython(NOT_INSTALLED)
     folder = CACHE / f"replank-{name}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
@@ -58,6 +59,23 @@ def environment(name: str) -> str:
             raise NoPython("Replank cannot be installed in it")
         (folder / "complete").touch()
     return str(python)
+
+
+def find(name: str) -> str | None:
+    """Return an interpreter that runs: on the path, else one that pyenv or uv keeps.
+
+    Args:
+        name: Of the command, as `python3.12`.
+    """
+    version = name.removeprefix("python")
+    home = Path.home()
+    kept = (
+        Path(os.environ.get("PYENV_ROOT", home / ".pyenv")).glob(f"versions/{version}.*"),
+        (home / ".local" / "share" / "uv" / "python").glob(f"cpython-{version}.*"),
+    )
+    found = [shutil.which(name), *(str(one / "bin" / name) for way in kept for one in sorted(way))]
+    # a shim of pyenv is on the path, and no interpreter until somebody chooses one
+    return next((one for one in found if one is not None and _ran([one, "-c", ""], 20.0)), None)
 
 
 def _ran(command: list[str], limit_s: float) -> bool:

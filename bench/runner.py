@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from bench.cases import Case
+from bench.cases import ALONE_LIMIT_S, Case
 from bench.lines import Row, rows_of
 from bench.load import Load
 
@@ -39,8 +41,18 @@ class Result:
     left_out: str = ""
     seconds: float = 0.0
 
+    def lines(self) -> list[Row]:
+        """Return the rows, and one that says why there are not more."""
+        if not self.failed and not self.left_out:
+            return self.rows
+        why = {"failed_why": self.failed} if self.failed else {"left_out": self.left_out}
+        python = {"python": self.rows[0]["python"]} if self.rows else {}
+        return [*self.rows, {"bench": self.case.name, **python, **why}]
 
-def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float) -> Result:
+
+def run(
+    case: Case, *, quick: bool, python: str = sys.executable, left_s: float, alone: bool = False
+) -> Result:
     """Run one case.
 
     Args:
@@ -48,8 +60,10 @@ def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float)
         quick: As in a quick run.
         python: The interpreter.
         left_s: Seconds that are left for all that is still to come.
+        alone: It was asked for by name, so that it need not leave time to others.
     """
-    limit_s = min(case.limit_s, left_s)
+    own_s = ALONE_LIMIT_S if alone else case.share_s
+    limit_s = min(own_s, left_s)
     if limit_s < ENOUGH_S:
         return Result(case, left_out="no time was left")
     arguments = (case.quick or ()) if quick else case.full
@@ -58,19 +72,36 @@ def run(case: Case, *, quick: bool, python: str = sys.executable, left_s: float)
     load, began = Load(), perf_counter()
     code, output, errors = _ended(command, limit_s)
     result = Result(case, seconds=round(perf_counter() - began, 1))
-    facts = {"bench": case.name, **load.facts(), "took_s": result.seconds}
+    facts = {**made_by(case, quick=quick), **load.facts(), "took_s": result.seconds}
     result.rows = [{**facts, **row} for row in rows_of(output)]
     if code is None:
         said = f"ended after {limit_s:.0f} s, before it was done"
-        if limit_s < case.limit_s:
-            result.left_out = said
-        else:
+        if alone:  # nobody else wanted the time
             result.failed = said
+        else:
+            result.left_out = said
     elif code:
         result.failed = f"exit {code}: {(errors or output).strip()[-300:]}"
     elif not result.rows:
         result.failed = "printed no JSON line"
     return result
+
+
+def made_by(case: Case, *, quick: bool) -> Row:
+    """Return what every line of a case begins with: what, when and where it was measured.
+
+    Args:
+        case: Which.
+        quick: As in a quick run.
+    """
+    return {
+        "bench": case.name,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "mode": "quick" if quick else "full",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        # a case that runs on another Python says so itself
+        "python": platform.python_version(),
+    }
 
 
 def _ended(command: list[str], limit_s: float) -> tuple[int | None, str, str]:

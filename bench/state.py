@@ -1,4 +1,4 @@
-"""What a table's reload costs its users: `python bench/state.py [--quick] [--repeats N]`.
+"""What a table's reload costs its users: `python bench/state.py [--quick] [--clock own]`.
 
 Cases of issue B, at the level of tables and transfers (no host, no gate, no journal):
 1. `window`: 10 k, 100 k, 1 M records, a schema change (rename, split, convert, add) under an
@@ -7,8 +7,11 @@ Cases of issue B, at the level of tables and transfers (no host, no gate, no jou
 3. `lazy`: as `window`, keeping no copy: each record is migrated when it is first used.
 4. `rollback`: 100,000 writes after the commit, then back, then up again.
 
-One JSON line a case; medians over the repeats. The client is a task in the same event loop: request
-i is due at i / rate and its latency counts from then, so a stall is felt by all that came due.
+One JSON line a case, medians of five; after the cases of a size the ratios of their pauses, and at
+the end that of the largest table's pause to the smallest one's. The client is a task in the same
+event loop: request i is due at i / rate and its latency counts from then, so a stall is felt by all
+that came due. With `--clock own` the timetable is in seconds that this thread has run: other
+programs then take no part of it but the caches, and what is left is Replank's own.
 Not shown: sockets, several cores, records of other shapes. Read times as upper bounds on a shared
 machine, and compare only within one run.
 """
@@ -28,6 +31,7 @@ import random
 import statistics
 import sys
 import time
+from array import array
 
 from replank.record import Record
 from replank.state.collector import CollectorGuard, resident_bytes
@@ -36,8 +40,10 @@ from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer
 from replank.table import Table
 
-clock = time.perf_counter
+CLOCKS = {"wall": time.perf_counter, "own": time.thread_time}
+clock = CLOCKS[os.environ.get("BENCH_CLOCK", "wall")]
 PROBATION_S = 1.0
+BEFORE_S = 1.0
 
 
 class Old(Record):
@@ -88,7 +94,7 @@ class Client:
         self.mix = [rand.random() for _ in range(65536)]
         self.counts = {key: old.visits for key, old in table.items()}
         self.number, self.new, self.due, self.gate = 0, False, clock(), True
-        self.latencies = []
+        self.latencies = array("d")
         self.running = True
 
     def request(self):
@@ -130,9 +136,15 @@ class Client:
             await asyncio.sleep(0)
 
     def take(self):
-        latencies, self.latencies = sorted(self.latencies), []
+        """The latencies since the last time; sorting many takes tens of milliseconds: later."""
+        latencies, self.latencies = self.latencies, array("d")
+        return latencies
+
+    @staticmethod
+    def summary(latencies):
         if not latencies:
             return {}
+        latencies = sorted(latencies)
         return {
             "requests": len(latencies),
             "p50_ms": round(latencies[len(latencies) // 2] * 1e3, 3),
@@ -154,14 +166,15 @@ async def window(count, rate, kind=TableTransfer):
     gc.collect()
     state_bytes = resident_bytes() - empty
     client = Client(table, rate)
-    client.due = clock()
+    client.began = client.due = clock()
     task = asyncio.ensure_future(client.run())
-    await asyncio.sleep(1.0)
+    while clock() - client.began < BEFORE_S:  # noqa: ASYNC110  # the clock may be our own time
+        await asyncio.sleep(0.01)
     before = client.take()
     base = resident_bytes()
     begin = clock()
     with CollectorGuard() as guard:
-        slices = Slices(between=guard.breathe)
+        slices = Slices(between=guard.breathe, clock=clock)
         transfer = kind(table, up, downgrade=down, old_type=Old, new_type=New)
         transfer.open()
         outcome = await transfer.copy(slices)
@@ -173,7 +186,7 @@ async def window(count, rate, kind=TableTransfer):
         pause = clock() - pause
         during = client.take()
         fold = clock()
-        folding = Slices(between=guard.breathe)
+        folding = Slices(between=guard.breathe, clock=clock)
         await transfer.fold(folding)
         fold = clock() - fold
         after = client.take()
@@ -189,6 +202,9 @@ async def window(count, rate, kind=TableTransfer):
     released = client.take()
     client.running = False
     await task
+    before, during, after, following, released = map(
+        client.summary, (before, during, after, following, released)
+    )
     return {
         "outcome": str(outcome),
         "pause_ms": pause * 1e3,
@@ -298,7 +314,7 @@ def median(runs):
             joined[name] = value if all(other == value for other in values) else values
         else:
             joined[name] = round(statistics.median(values), 3)
-            if name in ("pause_ms", "max_ms"):
+            if name in ("pause_ms", "max_ms", "worst_over_before_ms"):
                 joined[f"{name}_worst"] = round(max(values), 3)
             if name == "lost":
                 joined[name] = sum(values)
@@ -319,6 +335,18 @@ def report(case, records, runs, **more):
     line = {"case": case, "records": records, "repeats": len(runs), **more, **median(runs)}
     line["load"] = [round(value, 2) for value in os.getloadavg()]
     print(json.dumps(line), flush=True)
+    return line.get("pause_ms", 0.0)
+
+
+def report_ratios(records, pauses):
+    """How many times a window's pause the other ways take, in this very run."""
+    ratios = {
+        how: round(pauses[how] / pauses["window"], 1)
+        for how in ("pause_copy", "deepcopy", "pickle")
+        if how in pauses and pauses.get("window")
+    }
+    if ratios:
+        print(json.dumps({"case": "ratios to window", "records": records, **ratios}), flush=True)
 
 
 def main():
@@ -328,28 +356,42 @@ def main():
     parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--records", type=int, nargs="*", default=None)
     parser.add_argument("--only", choices=["window", "lazy", "pause", "rollback"], default=None)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     options = parser.parse_args()
+    os.environ["BENCH_CLOCK"] = options.clock  # for the processes of the cases
     repeats = options.repeats or (2 if options.quick else 5)
     sizes = options.records or (
         [10_000, 100_000] if options.quick else [10_000, 100_000, 1_000_000]
     )
-    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    machine = {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "clock": options.clock,
+    }
+    windows = {}
     print(json.dumps({"case": "machine", **machine, "load": os.getloadavg()}), flush=True)
     rate = options.rate
     for count in sizes:
+        pauses = {}
         for case in ("window", "lazy"):
             if options.only in (None, case):
                 runs = [alone(case, count, rate) for _ in range(repeats)]
-                report(case, count, runs, rate=rate)
+                pauses[case] = report(case, count, runs, rate=rate)
         if options.only in (None, "pause"):
             for how in ("pause_copy", "deepcopy", "pickle"):
-                times = 1 if count >= 1_000_000 else repeats
-                runs = [alone("all_in_pause", count, how) for _ in range(times)]
-                report(how, count, runs)
+                runs = [alone("all_in_pause", count, how) for _ in range(repeats)]
+                pauses[how] = report(how, count, runs)
         if options.only in (None, "rollback"):
             writes = 10_000 if options.quick else 100_000
             runs = [alone("rollback", count, writes) for _ in range(repeats)]
             report("rollback", count, runs)
+        report_ratios(count, pauses)
+        if "window" in pauses:
+            windows[count] = pauses["window"]
+    if len(windows) > 1:
+        grown = round(windows[max(windows)] / windows[min(windows)], 2)
+        line = {"case": "pause, largest over smallest", "sizes": sorted(windows), "ratio": grown}
+        print(json.dumps(line), flush=True)
     return 0
 
 

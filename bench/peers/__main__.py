@@ -5,8 +5,8 @@ a good change of two files, then a change that does not import. Each runs in a v
 of its own, made here on first use; one that cannot be installed is skipped with the reason. Every
 program says in its first lines whose documentation it follows.
 
-One JSON line a peer, then the table for `docs/benchmarks.md`. Not shown: changes of the state's
-shape (nobody else migrates it but Erlang, by hand), several machines, other loads.
+One JSON line a peer, then the table as it stands in `docs/benchmarks.md`. Not shown: changes of
+the state's shape (nobody else migrates it but Erlang, by hand), several machines, other loads.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.peers.columns import table
+from bench.pythons import CACHE, MINORS, find
+
 HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "replank-bench"
 RUN_LIMIT_S = 90
 
 
@@ -63,36 +65,48 @@ PEERS = (
     Peer("Erlang/OTP", "erlang_otp.escript", files="shop/erlang/*.erl", tool="escript"),
 )
 
-COLUMNS = {
-    "failed_good": "failed",
-    "mixed": "met two versions",
-    "old_after_new": "old after new",
-    "state": "state kept",
-    "longest_quiet_ms": "longest wait before, ms",
-    "longest_good_ms": "longest wait, ms",
-    "new_code_ms": "to new code, ms",
-    "failed_bad": "failed after a bad version",
-    "answered_by_bad": "answered by it",
-    "mixed_bad": "met it halfway",
-}
-
 
 class Skipped(Exception):
     """A peer that cannot run here, and why."""
 
 
+def base(peer: Peer) -> str:
+    """Return the Python that a peer's environment is made of: this one, or a newer one.
+
+    Args:
+        peer: Which.
+
+    Raises:
+        Skipped: This one is too old, and no newer one is here.
+    """
+    if sys.version_info[:2] >= peer.python:
+        return sys.executable
+    for minor in range(peer.python[1], MINORS.stop):
+        found = find(f"python3.{minor}")
+        if found is not None:
+            return found
+    wanted = ".".join(map(str, peer.python))
+    raise Skipped(f"needs Python {wanted}, and neither that nor a newer one is here")
+
+
+def version_of(python: str) -> str:
+    """Return an interpreter's version."""
+    code = "import platform; print(platform.python_version())"
+    return subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
 def interpreter(peer: Peer) -> str:
     """Return the Python that the peer runs in; makes its environment when it is missing."""
-    if sys.version_info[:2] < peer.python:
-        raise Skipped(f"needs Python {peer.python[0]}.{peer.python[1]}")
+    first = base(peer)
     if not peer.packages:
-        return sys.executable
-    name = f"{peer.packages[0].split(';')[0]}-{platform.python_version()}"
-    folder = CACHE / name
+        return first
+    folder = CACHE / f"{peer.packages[0].split(';')[0]}-{version_of(first)}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([first, "-m", "venv", str(folder)], check=True)
         done = subprocess.run(
             [str(python), "-m", "pip", "install", "-q", *peer.packages],
             capture_output=True,
@@ -126,20 +140,10 @@ def measure(peer: Peer) -> dict[str, object]:
     rows = [line[4:] for line in done.stdout.splitlines() if line.startswith("ROW ")]
     if not rows:
         raise Skipped(f"did not run: {(done.stderr or done.stdout).strip()[-160:]}")
-    return {"peer": peer.name, "load_1min": round(load, 2), **json.loads(rows[-1])}
-
-
-def table(rows: list[dict[str, object]]) -> str:
-    """Return the rows as Markdown."""
-    lines = [
-        "| | " + " | ".join(COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for row in rows:
-        cells = {**row, "state": "no" if row["lost_state"] else "yes"}
-        shown = ["never" if cells[key] is None else str(cells[key]) for key in COLUMNS]
-        lines.append(f"| {row['peer']} {row['version']} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    facts: dict[str, object] = {"peer": peer.name, "load_1min": round(load, 2)}
+    if base(peer) != sys.executable:
+        facts["on_python"] = version_of(base(peer))
+    return {**facts, **json.loads(rows[-1])}
 
 
 def main() -> None:

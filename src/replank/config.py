@@ -33,8 +33,9 @@ from replank.config_kinds import (
     WhenBusy,
 )
 from replank.config_reload import ReloadConfig
+from replank.config_words import expected_at
 from replank.environment import overridden
-from replank.errors import ConfigError
+from replank.errors import ConfigError, did_you_mean
 from replank.settings import (
     ProbationConfig,
     ScheduleConfig,
@@ -161,10 +162,16 @@ def load_config(
     except FileNotFoundError:
         raise ConfigError(
             f"there is no configuration file {file}",
-            do="name one, or name module files: replank run ledger.py",
+            do="name one, write one with `replank init`, or name module files: "
+            "replank run ledger.py",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read", found=_reason(error)) from error
+        raise ConfigError(
+            f"{file} cannot be read",
+            found=_reason(error),
+            expected="a text file in UTF-8 that this user may read",
+            do="correct it, or name another",
+        ) from error
     return parse_config(text, file, os.environ if environment is None else environment)
 
 
@@ -185,7 +192,10 @@ def parse_config(text: str, file: Path, environment: Mapping[str, str] = {}) -> 
         match = re.search(r"at line (\d+)", str(error))
         where = f"{file}:{match[1]}" if match else str(file)
         raise ConfigError(
-            f"{file.name} is not valid TOML", found=str(error), location=where
+            f"{file.name} is not valid TOML",
+            found=str(error),
+            do="correct that line; texts stand in quotes, each key once in its [section]",
+            location=where,
         ) from None
     lines = key_lines(text)
     _widen_short_modules(raw)
@@ -304,13 +314,18 @@ def _wrong_value(
                 key = key.replace("[...]", f".{name}", 1)
                 break
     key = re.sub(r"\[(\d+|\.\.\.)\]", "", key)
-    missing = re.search(r"missing required field `(\w+)`", text)
+    where = location_of(file, lines, key)
+    if missing := re.search(r"missing required field `(\w+)`", text):
+        what = f"{key or file.name} lacks {missing[1]}"
+        raise ConfigError(what, do=f'add {missing[1]} = "..."', location=where)
+    found = value_at(raw, key)
+    expected, choices = expected_at(Config, key)
     return ConfigError(
-        f"{key or file.name} lacks {missing[1]}" if missing else f"{key} has a wrong value",
-        found=None if missing else repr(value_at(raw, key)),
-        expected=None if missing else text[:1].lower() + text[1:],
-        do=f'add {missing[1]} = "..."' if missing else "correct the value",
-        location=location_of(file, lines, key),
+        f"{key} has a wrong value",
+        found=repr(found),
+        expected=expected,
+        do=did_you_mean(str(found), choices) or "correct the value",
+        location=where,
     )
 
 

@@ -18,6 +18,7 @@ PersistPolicy = Literal["stop", "commit", "interval"]
 ContractPolicy = Literal["users", "strict", "off"]
 WhenBusy = Literal["newest", "queue", "refuse"]
 StateMode = Literal["auto", "eager", "windowed", "lazy"]
+ImportEffects = Literal["report", "reject"]
 BadRecordPolicy = Literal["abort", "quarantine", "default"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -34,6 +35,7 @@ __all__ = [
     "ContractPolicy",
     "Count",
     "DrainPolicy",
+    "ImportEffects",
     "PersistPolicy",
     "Port",
     "Seconds",

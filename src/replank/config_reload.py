@@ -6,7 +6,16 @@ from typing import Annotated
 
 import msgspec
 
-from replank.config_kinds import GIB, ByteCount, Count, Seconds, Section, TypeChecker, WhenBusy
+from replank.config_kinds import (
+    GIB,
+    ByteCount,
+    Count,
+    ImportEffects,
+    Seconds,
+    Section,
+    TypeChecker,
+    WhenBusy,
+)
 
 
 class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +62,9 @@ class ReloadConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Old generations that may stay in memory, leaked or called still; one more is rejected."""
     leak_check_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     """Seconds after which an old generation that is still in memory is looked for; 0 for never."""
+    import_effects: ImportEffects = "report"
+    """What becomes of a candidate whose import changes its process (replaces a function of another
+    module, starts a thread, sets a variable of the environment): "report" or "reject"."""
     tests_timeout_s: Seconds = 60.0
     """Seconds; a candidate whose own tests take longer is rejected. No call waits meanwhile."""
     type_check: TypeChecker | None = None

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from replank.config_words import in_words
 from replank.errors import ConfigError
 
 PREFIX: Final = "REPLANK_"
@@ -78,20 +79,20 @@ def _value(name: str, text: str, kind: Any) -> Any:
             raise _wrong(name, text, f"a list as in TOML: {error}") from None
     try:
         return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError:
         try:
             # One text where several may stand.
             return msgspec.convert([given], kind, strict=False)
         except msgspec.ValidationError:
-            expected = str(error).partition(" - at")[0]
-            raise _wrong(name, text, expected[:1].lower() + expected[1:]) from None
+            expected = in_words(msgspec.inspect.type_info(kind), name.lower())
+            raise _wrong(name, text, expected) from None
 
 
 def _wrong(name: str, text: str, expected: str) -> ConfigError:
     return ConfigError(
         f"the environment variable {name} has a wrong value",
         found=repr(text),
-        expected=expected.removeprefix("expected "),
+        expected=expected,
         do=f"correct it, or take it away: unset {name}",
     )
 

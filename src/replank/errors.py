@@ -9,7 +9,21 @@ fault it is: the caller's (`UsageError`), the configuration's (`ConfigError`), t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return the question that helps after a slip of the pen; None when nothing is near.
+
+    Args:
+        name: What was given.
+        known: What there is.
+    """
+    import difflib  # noqa: PLC0415 - only who made a slip pays for it
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None
 
 
 class ReplankError(Exception):

@@ -61,6 +61,7 @@ from replank.state.parking import ParkedStore
 from replank.state.quarantine import FOLDER as QUARANTINE
 from replank.state.quarantine import Quarantine
 from replank.threads import in_thread
+from replank.traffic.beat import Beat
 from replank.traffic.handle import Handle
 from replank.verification.watchdog import Watchdog
 
@@ -110,6 +111,7 @@ class Host(
         self.recent, self.tally = self._telemetry.recent, self._telemetry.tally
         self._routes = Routes()
         self._started_at = ""
+        self._beat = Beat()
         self._watchers = []
         self.config_file = None
         self._lock = DataDirLock(self.data_dir)
@@ -359,6 +361,7 @@ class Host(
         except BaseException:
             await self._release()
             raise
+        self._beat.start()
         self._telemetry.start({name: slot.gate for name, slot in self._routes.slots.items()})
         self._started_at = datetime.now(UTC).isoformat()
         self._desk.start(self._journal.history(RECENT))
@@ -381,6 +384,7 @@ class Host(
         await Shutdown(self._coordinator).run(limit_s)
         await self._release()
         self._telemetry.stop()
+        self._beat.stop()
         self.bus.publish(HostStopped(pid=os.getpid()))
 
     async def _release(self) -> None:

@@ -33,6 +33,8 @@ TYPE_KEY = "$type"
 PLAIN_KEY = "$plain"
 ITEMS_KEY = "$items"
 VALUE_KEY = "$value"
+TWIN_KEY = "$twin"
+"""In a node of an object that is made already, as an opaque leaf; it does not count in a digest."""
 
 SCALAR_TYPES: frozenset[type] = frozenset(
     {
@@ -237,6 +239,8 @@ class _Digest:
         level = self.open.get(key)
         if level is not None:
             return b"^%d" % (len(self.open) - level), level
+        if cls is dict and TWIN_KEY in node:
+            node = {name: part for name, part in node.items() if name != TWIN_KEY}
         if (flat := _flat(node)) is not None:
             return flat, _CLOSED
         depth = len(self.open)

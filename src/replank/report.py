@@ -189,6 +189,12 @@ class ProbationReport(ReportRecord, frozen=True, kw_only=True):
     checks_passed: int = 0
     """How often a check was asked and passed."""
     calls: tuple[CallReport, ...] = ()
+    growing: tuple[str, ...] = ()
+    """What grows with the calls and is no declared state: a line each, with its name and size."""
+    memory_before_bytes: int = 0
+    """Memory of the whole process at the commit; 0 where the system does not say."""
+    memory_bytes: int = 0
+    """The same at the end, or now. It is shared by all modules, so it is told and never judged."""
 
     @property
     def unjudged(self) -> tuple[CallReport, ...]:

@@ -31,6 +31,10 @@ class ProbationConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds from one round of the module's own checks to the next."""
     look_every_s: Seconds = 0.25
     """Seconds from one look at the calls to the next."""
+    leak_budget_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
+    """Bytes to which something that is no declared state may grow with the calls, a global list or
+    a cache without a limit, beyond what it held before; more sends the version back. 0: it is only
+    reported."""
     canary: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
     """Shares of the calls of a module without state that go to its candidate before the swap, one
     step after the other, such as [0.05, 0.5]; no canary when left out."""

@@ -127,7 +127,7 @@ def browser():
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        pytest.skip("playwright is not installed: pip install playwright")
+        pytest.skip("playwright is not installed: pip install -r requirements/optional.txt")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=list(FLAGS), env=dict(os.environ)

@@ -1,6 +1,11 @@
 """The dashboard as a user has it: in a real browser, on a real host."""
 
+import itertools
+
 import pytest
+from bench.dashboard import RELOAD, held
+
+FULL_HISTORY = 50  # reloads that the page keeps: HISTORY_MAX in model.js
 
 
 def body_of(page):
@@ -19,6 +24,9 @@ def test_it_shows_what_serves_and_follows_a_reload_of_another(page, served):
     row = page.get_by_role("article", name="ledger", exact=True)
     row.locator(".version").get_by_text("1.0", exact=True).wait_for()
     assert "token" not in page.url
+    page.get_by_role("button", name="Started").last.click()  # what the host began with
+    body_of(page).get_by_role("heading", name="Started").wait_for()
+    assert page.locator(".phases").count() == 0  # nothing was reloaded
     call(served, "deposit", owner="ada", cents=5)
     served.edit('version="1.0"', 'version="1.1"')
     assert served.reload("ledger")["outcome"] == "committed"
@@ -88,6 +96,7 @@ def test_a_bad_version_is_shown_as_text_with_what_to_do(page, served):
     dialog.get_by_role("heading", name="ledger: this would be rejected").wait_for()
     assert dialog.get_by_text("<img src=x onerror=alert(1)>").first.is_visible()
     assert page.locator("img[src=x]").count() == 0
+    assert dialog.get_by_text("same shape").count() == 0  # of what was not loaded nothing is known
     dialog.get_by_role("button", name="Try all the same").click()
     body_of(page).get_by_role("heading", name="Rejected").wait_for()
     assert page.locator(".entry").first.inner_text().startswith("✘")
@@ -176,11 +185,32 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(browser,
     page = context.new_page()
     page.goto(served.link)
     page.locator(".error").first.wait_for()
-    for theme, width in (("light", 1280), ("dark", 390)):
+    for theme, width in itertools.product(("light", "dark"), (1280, 390)):
         page.emulate_media(color_scheme=theme)
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         found = axe.Axe().run(page).response["violations"]
         serious = [one for one in found if one["impact"] in {"serious", "critical"}]
         assert not serious, [(one["id"], [n["html"] for n in one["nodes"]]) for one in serious]
+    page.get_by_role("button", name="Reload ledger").click()  # and a plan that would be refused
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").wait_for()
+    found = axe.Axe().run(page).response["violations"]
+    assert not [one["id"] for one in found if one["impact"] in {"serious", "critical"}]
     context.close()
+
+
+@pytest.mark.timeout(300)  # 85 real reloads
+def test_a_page_that_stays_open_does_not_grow_once_its_history_is_full(page, served):
+    session = page.context.new_cdp_session(page)
+
+    def reload(count):
+        for _ in range(count):
+            served.source.write_text(served.source.read_text() + "#\n")
+            assert page.evaluate(RELOAD, served.token) == "committed"
+
+    reload(FULL_HISTORY + 5)
+    full = held(page, session)
+    reload(30)
+    later = held(page, session)
+    assert later["nodes"] <= full["nodes"] * 1.05
+    assert later["heap_mib"] <= full["heap_mib"] * 1.15

@@ -60,6 +60,11 @@ def behaviour(
     return Edit("behaviour", name, changes, phase, error, outcome)
 
 
+def late(kind: str, name: str, *changes: tuple[str, str]) -> Edit:
+    """Make an edit that nothing can find before it serves: probation does, and goes back."""
+    return Edit(kind, name, changes, "probation", "tripped", outcome="rolled_back")
+
+
 def at_import(name: str, code: str) -> Edit:
     changes = (('"""A shop."""\n', f'"""A shop."""\n{code}\n'),)
     return Edit("import", name, changes, "prepare", "SourceError")
@@ -76,6 +81,16 @@ def migrated(steps: str, *changes: tuple[str, str]) -> tuple[tuple[str, str], ..
 def method(text: str) -> tuple[str, str]:
     """Add a method."""
     return (UNUSED, f"{UNUSED}\n    {text}\n")
+
+
+def paying(code: str) -> tuple[str, str]:
+    """Do something more in a call."""
+    return (PAY, f"{PAY}        {code}\n")
+
+
+def kept(code: str) -> tuple[str, str]:
+    """Have something to keep; the same object is not counted twice, so each call makes its own."""
+    return ('"""A shop."""\n', f'"""A shop."""\nKEPT_MORE = "x" * 2_000\n{code}\n')
 
 
 BAD = (
@@ -139,6 +154,18 @@ BAD = (
     at_import("kills its process", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"),
     at_import("asks the terminal", "name = input('name? ')"),
     at_import("opens what is not there", "open('there-is-no-such-file.txt')"),
+    at_import("replaces a function of others", "import json\njson.dumps = lambda *_, **__: ''"),
+    at_import("starts a thread", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"),
+    at_import("changes the environment", "import os\nos.environ['SHOP'] = 'open'"),
+    at_import("catches a signal", "import signal\nsignal.signal(signal.SIGUSR1, lambda *_: None)"),
+    at_import("goes to another folder", "import os\nos.chdir('/')"),
+    late("latency", "waits longer than before", paying("import asyncio; await asyncio.sleep(0.002)")),
+    late("latency", "computes longer than before", paying("from time import perf_counter as now; until = now() + 0.002\n        while now() < until: pass")),
+    late("latency", "blocks the loop", paying("import time; time.sleep(0.002)")),
+    late("leak", "keeps every call in a global list", paying("KEPT.append(KEPT_MORE + owner)"), kept("KEPT = []")),
+    late("leak", "keeps every call in a default", (PAY, PAY.replace("cents: int = 1", "cents: int = 1, _kept: list[str] = []") + "        _kept.append(KEPT_MORE + owner)\n"), kept("")),
+    late("leak", "caches without a limit", paying("cached(cents + len(self.accounts) + self.next())"), ("    @every(60)", "    counted = 0\n    def next(self) -> int:\n        Shop.counted += 1\n        return Shop.counted\n\n    @every(60)"), kept("import functools\n@functools.cache\ndef cached(n):\n    return KEPT_MORE + str(n)\n")),
+    late("leak", "keeps every call on its object", paying("vars(self).setdefault('_kept', []).append(KEPT_MORE + owner)"), kept("")),
     shape("holds two modules", ('"""A shop."""\n', '"""A shop."""\nfrom replank import Module as Base\n\n\nclass Other(Base):\n    x: int = 0\n\n')),
     shape("holds none", ('(Module, version="1.0", schema=1)', ""), ("    @check\n", ""), ("class Shop", "class _Shop")),
     shape("annotates with what is not defined", ("notes: list[str]", "notes: 'list[Note]'")),
@@ -191,5 +218,10 @@ GOOD = (
     good("another import", ('"""A shop."""\n', '"""A shop."""\nimport json\nimport decimal\n')),
     good("another class name", ("class Shop(", "class Store(")),
     good("a base class of its own", ('"""A shop."""\n', '"""A shop."""\nclass Helper:\n    def _help(self):\n        return 1\n\n'), (HEAD, HEAD.replace("Module,", "Helper, Module,"))),
+    good("a cache with a limit", paying("cached(cents)"), ('"""A shop."""\n', '"""A shop."""\nimport functools\n\n\n@functools.lru_cache(64)\ndef cached(n):\n    return n\n')),
+    good("a global that is filled once", paying("NAMES[owner] = cents"), ('"""A shop."""\n', '"""A shop."""\nNAMES = {}\n')),
+    good("another order of the calls", (UNUSED, ""), (BALANCE, UNUSED + "\n" + BALANCE)),
+    good("a docstring and a log line", paying("logging.getLogger(__name__).debug('paid')"), ('"""A shop."""\n', '"""A shop, with a log."""\nimport logging\n')),
+    good("a call that waits a little", paying("import asyncio; await asyncio.sleep(0)")),
     good("another label within the range", ('version="1.0"', 'version="1.9"')),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from time import perf_counter
 
 import msgspec
 
-from replank.config import Config, ModuleConfig, ReloadConfig
+from replank.config import Config, ModuleConfig, ProbationConfig, ReloadConfig
 from replank.host import Host
+from replank.instrumentation.events import ReloadEnded
 from replank.report import ReloadReport
 from tests.corpus.edits import Edit
 from tests.corpus.sources import SHOP, TILL
@@ -25,7 +27,17 @@ QUICK = Config(
         verify_timeout_s=0.3,
         restore_timeout_s=0.3,
         probation_s=0.0,
+        import_effects="reject",
     )
+)
+
+
+LATE = "probation"
+"""Where an edit is caught that has served for a moment."""
+ON_PROBATION = msgspec.structs.replace(
+    QUICK,
+    reload=msgspec.structs.replace(QUICK.reload, probation_s=30.0),
+    probation=ProbationConfig(look_every_s=0.02, latency_for_s=0.2, leak_budget_bytes=200_000),
 )
 
 
@@ -114,7 +126,7 @@ class Callers:
 async def try_edits(
     edits: Iterable[Edit], folder: Path, *, isolated: bool = False
 ) -> list[Verdict]:
-    """Try edits one after the other on one host: those that are not taken leave it as it was.
+    """Try edits one after the other on one host: those that are taken are rolled back by hand.
 
     Args:
         edits: What to try.
@@ -129,22 +141,44 @@ async def try_edits(
         "shop": ModuleConfig(source=str(shop), isolation=kind),
         "till": ModuleConfig(source=str(till)),
     }
-    config = msgspec.structs.replace(QUICK, modules=modules, data_dir=str(folder / "data"))
     verdicts: list[Verdict] = []
+    edits = list(edits)
+    late = any(edit.phase == LATE for edit in edits)
+    config = msgspec.structs.replace(
+        ON_PROBATION if late else QUICK, modules=modules, data_dir=str(folder / "data")
+    )
     async with Host(config=config) as host:
         callers = Callers(host)
         async with callers.calling():
             await callers.some(20)
             for edit in edits:
                 verdicts.append(await _try(edit, host, callers, shop))
+                if verdicts[-1].outcome == "committed":
+                    (await host.rollback("shop")).raise_for_outcome()
     return verdicts
+
+
+async def _sent_back(ended: asyncio.Queue[ReloadReport]) -> str:
+    """Return why a version was sent back; empty when it was not, within ten seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            while (report := await ended.get()).reason != "rollback":
+                pass
+            return report.cause
+    return ""
 
 
 async def _try(edit: Edit, host: Host, callers: Callers, shop: Path) -> Verdict:
     answered, failed = callers.answered, len(callers.failed)
     shop.write_text(edit.source)
+    ended: asyncio.Queue[ReloadReport] = asyncio.Queue()
+    unsubscribe = host.subscribe(
+        lambda event: isinstance(event, ReloadEnded) and ended.put_nowait(event.report)
+    )
     began = perf_counter()
     report: ReloadReport = await host.reload("shop")
+    back = await _sent_back(ended) if edit.phase == LATE and report.committed else None
+    unsubscribe()
     seconds = perf_counter() - began
     await callers.some(20)
     async with callers.resting():
@@ -152,10 +186,10 @@ async def _try(edit: Edit, host: Host, callers: Callers, shop: Path) -> Verdict:
     error = report.error
     return Verdict(
         edit=edit,
-        outcome=str(report.outcome),
-        phase=str(error.phase) if error else "",
-        error=error.kind if error else "",
-        message=error.message if error else "",
+        outcome="rolled_back" if back else str(report.outcome),
+        phase=LATE if back else str(error.phase) if error else "",
+        error="tripped" if back else error.kind if error else "",
+        message=back or (error.message if error else ""),
         answered=callers.answered - answered,
         failed=len(callers.failed) - failed,
         lost=lost,

@@ -7,7 +7,8 @@ A comment before a code block says what it is:
   with `$` as commands, whose output is compared (`…` stands for anything); `<!-- run: 3 -->`
   expects that exit code of the last command;
 - `<!-- background -->`: started there, and stopped at the end of the page;
-- none: Python has to compile, TOML has to parse, the rest is for people.
+- `<!-- shown: WHY -->`: for people only, and why it is not run;
+- none: what can be held against the code without running it is (`test_shown_blocks.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ COMMAND_TIMEOUT_S = 40
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 20
 
-_MARK = re.compile(r"<!-- (file|run|background)(?:: (.+?))? -->")
+_MARK = re.compile(r"<!-- (file|run|background|shown)(?:: (.+?))? -->")
 _FENCE = re.compile(r"^```(\w*)$")
 
 

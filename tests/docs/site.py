@@ -17,7 +17,10 @@ PLACES = {"README.md": "about.md", "CHANGELOG.md": "changes.md", "examples": "ex
 """By its place in the repository, where a page stands on the site."""
 _LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)]*)?\))")
 _FILE = re.compile(r"^<!-- file: (.+?) -->\n```(\w+)$", re.MULTILINE)
-_MARK = re.compile(r"^<!-- (?:run|background|phases|end of phases|written)\b.*-->\n", re.MULTILINE)
+_MARK = re.compile(
+    r"^<!-- (?:run|background|shown|phases|end of phases|written|measured|end of measured|demo|end of demo)\b.*-->\n",
+    re.MULTILINE,
+)
 
 
 def examples() -> str:

@@ -94,6 +94,11 @@ def test_every_public_name_is_on_the_page_of_the_python_api() -> None:
     assert [name for name in replank.__all__ if f"### `{name}`" not in text] == sorted(elsewhere)
 
 
+def test_every_phase_and_every_outcome_is_among_the_words() -> None:
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text("utf-8")
+    assert [word for word in (*replank.Phase, *replank.Outcome) if f"**{word}**" not in text] == []
+
+
 def test_the_picture_of_the_phases_is_that_of_the_code() -> None:
     drawn = phase_picture.PICTURE.read_text("utf-8")
     assert drawn == phase_picture.picture(), "run: python -m tests.docs.phase_picture"
@@ -127,7 +132,7 @@ def test_every_command_has_its_line_in_the_reference() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["dev.txt", "run.txt"])
+@pytest.mark.parametrize("name", ["dev.txt", "run.txt", "docs.txt", "optional.txt"])
 def test_the_pinned_requirements_name_no_index_and_hash_every_file(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text("utf-8")
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links|-f ", text)
@@ -140,9 +145,13 @@ def test_the_pinned_requirements_name_no_index_and_hash_every_file(name: str) ->
 def test_the_pinned_requirements_hold_all_that_the_project_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     named = project["project"]["dependencies"]
+    groups = project["dependency-groups"]
+    optional = [one for one in groups["optional"] if isinstance(one, str)]
     for file, wanted in (
         ("run.txt", named),
-        ("dev.txt", named + project["dependency-groups"]["dev"]),
+        ("dev.txt", named + groups["dev"]),
+        ("docs.txt", groups["docs"]),
+        ("optional.txt", optional + groups["browser"]),
     ):
         text = (ROOT / "requirements" / file).read_text("utf-8")
         pinned = set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))

@@ -20,7 +20,7 @@ class Lane:
     """A gate that is open or shut and remembers its detours."""
 
     def __init__(self) -> None:
-        self.open = True
+        self.open, self.quick = True, False  # every call is told to it
         self.calls = 0
 
     def enter(self, call: str) -> None:

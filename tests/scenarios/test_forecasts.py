@@ -104,3 +104,20 @@ async def test_a_long_pause_is_refused_with_the_field_and_its_milliseconds(
         assert [phase.name for phase in report.phases] == ["prepare"]
         told = await host.reload({"shop": versions[1]}, over_limits=True)
         assert told.outcome is Outcome.COMMITTED, told.error
+
+
+async def test_few_records_that_take_long_to_copy_get_a_window(tmp_path: Path) -> None:
+    source = tmp_path / "books.py"
+    source.write_text(
+        "from replank import Module, Record, Table\n"
+        "class Book(Record):\n    pages: list[int]\n"
+        "class Books(Module):\n    books: Table[int, Book]\n"
+        "    async def fill(self):\n"
+        "        for number in range(200):\n"
+        "            self.books[number] = Book([number] * 3_000)\n"
+    )
+    async with Host({"books": source}, data_dir=tmp_path / "data") as host:
+        before = await host.plan("books")
+        await host["books"].fill()
+        after = await host.plan("books")
+    assert [plan.modules[0].mode for plan in (before, after)] == ["eager", "windowed"]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from replank import Host
-from replank.config import Config, HttpConfig
+from replank.config import Config, HttpConfig, ReloadConfig
 from replank.control.server import ControlServer
 from tests.unit.control.conftest import bearer, exchange, request, tcp
 
@@ -64,7 +64,9 @@ PATHS = [
 async def world(tmp_path):
     source = tmp_path / "ledger.py"
     source.write_text(LEDGER)
-    config = Config(http=HttpConfig(port=0, max_body_bytes=10_000))
+    config = Config(
+        http=HttpConfig(port=0, max_body_bytes=10_000), reload=ReloadConfig(probe=False)
+    )
     host = Host({"ledger": source}, data_dir=tmp_path / "secret-data", config=config)
     async with host, ControlServer(host, host.config) as server:
         await host["ledger"].deposit("ada", 5)

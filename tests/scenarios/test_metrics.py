@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from replank import Host, Outcome
-from replank.config import Config, HttpConfig, ModuleConfig
+from replank.config import Config, HttpConfig, ModuleConfig, ReloadConfig
 from replank.control.server import ControlServer
 from replank.instrumentation.metrics import HostCollector
 
@@ -60,7 +60,7 @@ class Scrape(dict):
 async def running(tmp_path):
     source = tmp_path / "ledger.py"
     source.write_text(LEDGER.format(version="1"))
-    config = Config(http=HttpConfig(port=0))
+    config = Config(http=HttpConfig(port=0), reload=ReloadConfig(probe=False))
     host = Host({"ledger": source}, data_dir=tmp_path / "data", config=config)
     async with host, ControlServer(host, host.config) as server:
 
@@ -165,7 +165,11 @@ async def test_the_books_of_durable_messages_balance_over_reloads_and_a_restart(
     source = tmp_path / "ledger.py"
     source.write_text(LEDGER.format(version="1"))
     module = ModuleConfig(source=str(source), durable=True, persist="commit")
-    config = Config(modules={"ledger": module}, data_dir=str(tmp_path / "data"))
+    config = Config(
+        modules={"ledger": module},
+        data_dir=str(tmp_path / "data"),
+        reload=ReloadConfig(probe=False),
+    )
 
     def books(host):
         one = host.status().modules[0]

@@ -20,12 +20,13 @@ from replank.cli.render_probation import render_probation
 from replank.config import Config, HttpConfig, ProbationConfig, ReloadConfig
 from replank.control.server import ControlServer
 from replank.errors import UsageError
-from replank.instrumentation.events import Event, ProbationEnded, ReloadEnded
+from replank.instrumentation.events import Event, ProbationEnded, ReloadEnded, Warned
 from replank.report import CallReport, ProbationReport
 
 BANK = """
 import asyncio
 from replank import Module, Table, check, query
+SEEN = []
 class Bank(Module, version="{v}", schema=1):
     balances: Table[str, int]
     paid: int = 0
@@ -42,6 +43,7 @@ class Bank(Module, version="{v}", schema=1):
         {check}
 """
 EVERY_20TH = "if self.paid % 20 == 0 and self.paid: self.paid += 1; raise RuntimeError('planted')"
+LEAK = "SEEN.append('x' * 1_000 + str(self.paid))"
 QUICK = ProbationConfig(look_every_s=0.01, check_every_s=0.02)
 
 
@@ -159,6 +161,38 @@ async def test_a_slowness_that_does_not_last_is_shown_and_does_not_trip(tmp_path
         found = host.probation("bank")
         assert found.state == "watching"
         assert "3.0 times as long" in next(c.slower for c in found.calls if c.call == "pay")
+
+
+async def test_a_leak_sends_the_version_back_and_names_what_grows(tmp_path: Path) -> None:
+    config = ProbationConfig(look_every_s=0.01, leak_budget_bytes=100_000)
+    async with hosted(tmp_path, probation=config) as host:
+        told = Told(host)
+        report = await reloaded(host, tmp_path, bank("2", LEAK))
+        back = asyncio.create_task(told.first(ReloadEnded, since=len(told.events)))
+        answered, failed = await pay_until(host, back)
+        assert failed == 0
+        cause = back.result().report.cause
+        assert "bank: global SEEN (a list) grows with the calls:" in cause
+        assert "the budget is 0.1 MB" in cause
+        assert await host["bank"].total() == 1 + answered
+        (written,) = [one for one in await host.history() if one.id == report.id]
+        assert "global SEEN" in written.probation.growing[0]
+        assert written.probation.memory_bytes > 0
+
+
+async def test_a_leak_below_its_budget_is_told_and_the_version_stays(tmp_path: Path) -> None:
+    config = ProbationConfig(look_every_s=0.001)
+    async with hosted(tmp_path, probation=config) as host:
+        told = Told(host)
+        await reloaded(host, tmp_path, bank("2", LEAK))
+        async with asyncio.timeout(20):
+            while not host.probation("bank").growing:
+                await host["bank"].pay("ada", 1)
+                await asyncio.sleep(0)
+        report = await host.promote("bank")
+        assert (report.state, report.tripped) == ("promoted", None)
+        assert "global SEEN (a list) grows" in report.growing[0]
+        assert "global SEEN" in (await told.first(Warned)).text
 
 
 async def test_a_check_that_fails_later_sends_the_version_back(tmp_path: Path) -> None:
@@ -283,10 +317,20 @@ async def test_an_operator_decides_from_another_terminal(tmp_path: Path) -> None
 
 def test_a_probation_is_shown_call_by_call() -> None:
     call = CallReport(module="bank", call="pay", calls_after=3, unjudged="3 of 20 calls")
-    report = ProbationReport(id="r1", modules=("bank",), state="watching", calls=(call,))
+    report = ProbationReport(
+        id="r1",
+        modules=("bank",),
+        state="watching",
+        calls=(call,),
+        growing=("bank: global SEEN grows",),
+        memory_before_bytes=40_000_000,
+        memory_bytes=52_000_000,
+    )
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(render_probation(report))
     text = console.export_text()
     assert "bank: probation watching" in text
     assert "0/3" in text
     assert "3 of 20 calls" in text
+    assert "bank: global SEEN grows" in text
+    assert "the process has 52 MB, at the commit 40 MB" in text

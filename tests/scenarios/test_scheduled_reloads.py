@@ -177,8 +177,10 @@ async def test_a_corrupt_schedule_is_refused_before_anything_starts(place):
 
 async def test_misuse_is_refused_at_once(place):
     async with place.host() as host:
-        with pytest.raises(UnknownModule):
+        with pytest.raises(UnknownModule, match="name one of these"):
             await host.schedule("ledger", after_s=1)
+        with pytest.raises(UnknownModule, match="did you mean counter"):
+            host.reload("countr")
         with pytest.raises(UsageError, match="one time"):
             await host.schedule("counter", after_s=1, cron="0 3 * * *")
         with pytest.raises(UsageError, match="is no time"):

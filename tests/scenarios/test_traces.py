@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from replank import Host, Outcome
-from replank.config import Config, TelemetryConfig
+from replank.config import Config, ReloadConfig, TelemetryConfig
 from replank.errors import ConfigError
 from replank.instrumentation.events import ReloadEnded, ReloadStarted
 from tests.unit.instrumentation.test_events import REPORT
@@ -50,7 +50,7 @@ def spans(monkeypatch):
 async def running(tmp_path, spans):
     source = tmp_path / "ledger.py"
     source.write_text(LEDGER.format(version="1"))
-    config = Config(telemetry=TelemetryConfig(traces=True))
+    config = Config(telemetry=TelemetryConfig(traces=True), reload=ReloadConfig(probe=False))
     async with Host({"ledger": source}, data_dir=tmp_path / "data", config=config) as host:
 
         def reload(version):
@@ -139,7 +139,7 @@ async def test_calls_that_wait_and_calls_that_ask_are_linked_with_the_reload(run
 
 async def test_a_host_that_has_stopped_traces_nothing_more(tmp_path, spans):
     (tmp_path / "ledger.py").write_text(LEDGER.format(version="1"))
-    config = Config(telemetry=TelemetryConfig(traces=True))
+    config = Config(telemetry=TelemetryConfig(traces=True), reload=ReloadConfig(probe=False))
     host = Host({"ledger": tmp_path / "ledger.py"}, data_dir=tmp_path / "data", config=config)
     async with host:
         assert host._routes.slot("ledger").gate.on_hold is not None

@@ -56,6 +56,8 @@ async def test_only_versions_signed_by_a_listed_key_are_loaded(
             pass
     command("sign", "--key", str(alice), str(source))
     async with Host({"ledger": source}, config=config) as host:
+        (first,) = await host.history()
+        assert (first.reason, first.modules[0].signer) == ("start", "alice")
         source.write_text(LEDGER.format(v="2"))
         for key, said in ((None, "signature is of another version"), (mallory, "by no key")):
             if key is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -207,6 +208,55 @@ async def test_what_a_committed_version_changed_is_kept(host, tmp_path, name):
     assert report.outcome is Outcome.COMMITTED
     assert not any("taken back" in line for line in report.warnings)
     assert len(list(before.changes(Surroundings.now()))) == 1
+
+
+PATCH = "import json\njson.dumps = lambda *_, **__: 'patched'"
+
+
+async def test_a_function_of_others_that_an_import_replaces_is_told_and_put_back(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(json, "dumps", json.dumps)  # whatever happens
+    path, dumps = tmp_path / "ledger.py", json.dumps
+    path.write_text(GOOD)
+    async with Host({"ledger": path}, data_dir=tmp_path / "data") as host:
+        path.write_text(source(PATCH, "at_import", fails="on_start"))
+        report = await host.reload("ledger")
+        assert not report.committed
+        assert json.dumps is dumps
+        assert "taken back, for ledger does not serve: json.dumps" in report.warnings
+        path.write_text(source(PATCH, "at_import"))
+        report = await host.reload("ledger")
+        assert report.committed, report.error
+        told = "ledger: replaces json.dumps at import, for the whole process"
+        assert told in report.warnings
+        assert json.dumps(1) == "patched"
+
+
+@pytest.mark.parametrize(
+    ("effect", "found"),
+    [
+        (PATCH, "replaces json.dumps"),
+        (EVERYWHERE["environment"], "changes environment variable REPLANK_TEST"),
+        (EVERYWHERE["daemon"], "starts 1 thread(s)"),
+        (EVERYWHERE["path"], "changes sys.path: +'/replank/nowhere'"),
+        (EVERYWHERE["own handler"], "changes handlers of logger replank.tested"),
+    ],
+)
+async def test_an_import_that_changes_the_process_is_rejected_where_that_is_wanted(
+    tmp_path, effect, found
+):
+    path, dumps = tmp_path / "ledger.py", json.dumps
+    path.write_text(GOOD)
+    config = Config(reload=ReloadConfig(import_effects="reject"))
+    async with Host({"ledger": path}, data_dir=tmp_path / "data", config=config) as host:
+        path.write_text(source(effect, "at_import"))
+        report = await host.reload("ledger")
+        assert (report.outcome, report.error.phase) == ("rejected", "prepare")
+        assert found in report.error.found
+        assert 'reload.import_effects = "report"' in report.error.do
+        assert json.dumps is dumps
+        assert "REPLANK_TEST" not in os.environ
 
 
 async def test_a_plan_leaves_nothing_of_what_the_candidate_did(host, tmp_path):

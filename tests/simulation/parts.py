@@ -399,7 +399,7 @@ class FakeProbe:
 
     async def examine(self, version: Version, name: str, *, limits: Any) -> Any:
         await self._meet(self._disk.versions[version.digest], "probe")
-        return SimpleNamespace(code=None)
+        return SimpleNamespace(code=None, warnings=(), patched=(), changed=())
 
     async def close(self) -> None: ...
 

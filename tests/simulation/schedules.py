@@ -258,10 +258,10 @@ class Schedule:
         assert outcome in tuple(CopyOutcome)
         self.operations(4)
         if self.random.random() < 0.3:
-            keys = window.take_read()
+            keys = window.mirror.take_read()
             self.operations(3)
             self.held.clear()  # another grace period
-            self.steps(window.copy_read_slices(keys))
+            self.steps(window.mirror.copy_read_steps(keys))
         if self.random.random() < 0.5:
             self.steps(window.copy_slices())
         self.compare("window")
@@ -310,9 +310,9 @@ class Schedule:
             self.steps(follower.follow_slices())
             self.operations(6)
             if self.random.random() < 0.3:
-                keys = follower.take_read()
+                keys = follower.mirror.take_read()
                 self.held.clear()
-                self.steps(follower.copy_read_slices(keys))
+                self.steps(follower.mirror.copy_read_steps(keys))
         self.compare("followed")
         if self.random.random() < 0.6:
             self.pause()

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from replank import config as config_module
-from replank.config import Config, HttpConfig, load_config, parse_config
+from replank.config import Config, HttpConfig, ModuleConfig, load_config, parse_config
+from replank.config_words import expected_at
 from replank.errors import ConfigError
 from replank.named_files import config_for_files
 
@@ -64,20 +66,86 @@ def test_unknown_keys_are_found_wherever_they_stand(text, line, key):
 @pytest.mark.parametrize(
     ("text", "line", "found", "expected"),
     [
-        ("[reload]\nprobe = 'yes'\n", 2, "'yes'", "expected `bool`, got `str`"),
-        ("[http]\nhost = '::1'\nport = 70000\n", 3, "70000", "<= 65535"),
-        ("[reload]\ndrain_timeout_s = 0\n", 2, "0", "> 0"),
-        ("[modules.a]\nsource = 'a.py'\ndrain_policy = 'kill'\n", 3, "'kill'", "enum value"),
-        ("modules = 3\n", 1, "3", "expected `object`"),
-        ("[modules]\na = 3\n", 2, "3", "expected `object`"),
-        ("[http]\nallowed_hosts = [1]\n", 2, "[1]", "expected `str`"),
+        ("[reload]\nprobe = 'yes'\n", 2, "'yes'", "true or false"),
+        (
+            "[http]\nhost = '::1'\nport = 70000\n",
+            3,
+            "70000",
+            "a whole number, at least 0 and at most 65535",
+        ),
+        ("[http]\nport = '8 k'\n", 2, "'8 k'", "a whole number, at least 0 and at most 65535"),
+        (
+            "[reload]\ndrain_timeout_s = 0\n",
+            2,
+            "0",
+            "a number of seconds, without a unit, more than 0",
+        ),
+        (
+            "[reload]\ndrain_timeout_s = '5s'\n",
+            2,
+            "'5s'",
+            "a number of seconds, without a unit, more than 0",
+        ),
+        (
+            "[reload]\nmax_memory_bytes = '1 GiB'\n",
+            2,
+            "'1 GiB'",
+            "a whole number of bytes, without a unit, at least 1",
+        ),
+        (
+            "[modules.a]\nsource = 'a.py'\ndrain_policy = 'kill'\n",
+            3,
+            "'kill'",
+            'one of "abort", "cancel", "detach"',
+        ),
+        (
+            "[probation]\ncanary = [2]\n",
+            2,
+            "[2]",
+            "a list in [ ], each a number, more than 0 and at most 1",
+        ),
+        ("[trust]\nkeys = { ada = 5 }\n", 2, "{'ada': 5}", "a table, each value a text in quotes"),
+        ("data_dir = 5\n", 1, "5", "a text in quotes"),
+        ("modules = 3\n", 1, "3", "a table, each value a path in quotes, or a table with source"),
+        ("[modules]\na = 3\n", 2, "3", "a path in quotes, or a table with source"),
+        ("[http]\nallowed_hosts = [1]\n", 2, "[1]", "a list in [ ], each a text in quotes"),
     ],
 )
 def test_a_wrong_value_is_refused_with_line_found_and_expected(text, line, found, expected):
     error = refused(text)
     assert error.location == f"/etc/shop/replank.toml:{line}"
-    assert error.found == found
-    assert expected in (error.expected or "")
+    assert (error.found, error.expected) == (found, expected)
+    assert error.do
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[modules.a]\nsource = 'a.py'\ndrain_policy = 'abrt'\n", "abort"),
+        ("[modules.a]\nsource = 'a.py'\ntype_check = 'of'\n", "off"),
+        ("[telemetry]\nlog = 'jsn'\n", "json"),
+        ("[reload]\nwhen_busy = 'newst'\n", "newest"),
+    ],
+)
+def test_a_misspelt_value_gets_the_nearest_one(text, value):
+    assert refused(text).do == f"did you mean {value}?"
+
+
+def test_every_setting_can_say_in_words_what_it_may_hold():
+    def keys(kind, path=""):
+        for field in msgspec.structs.fields(kind):
+            yield f"{path}{field.name}"
+            if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+                yield from keys(field.type, f"{path}{field.name}.")
+        if kind is Config:
+            yield from keys(ModuleConfig, "modules.ledger.")
+
+    found = {key: expected_at(Config, key)[0] for key in keys(Config)}
+    assert len(found) > 80
+    for key, words in found.items():
+        section = key in {"modules", *Config.__struct_fields__[3:]}
+        assert words.startswith("a table") == (section or key == "trust.keys"), key
+        assert ("seconds" in words) == key.endswith("_s"), key
 
 
 def test_the_right_module_is_blamed_among_several():

@@ -48,12 +48,12 @@ def test_a_list_is_written_as_in_toml_and_a_single_item_plainly(tmp_path, text, 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("HTTP_PORT", "many", "int"),
-        ("HTTP_PORT", "70000", "<= 65535"),
-        ("HTTP_ENABLED", "perhaps", "bool"),
-        ("RELOAD_DRAIN_TIMEOUT_S", "0", "> 0"),
-        ("RELOAD_DRAIN_TIMEOUT_S", "5s", "float"),
-        ("MODULES_LEDGER_DRAIN_POLICY", "wait", "enum"),
+        ("HTTP_PORT", "many", "a whole number"),
+        ("HTTP_PORT", "70000", "at most 65535"),
+        ("HTTP_ENABLED", "perhaps", "true or false"),
+        ("RELOAD_DRAIN_TIMEOUT_S", "0", "more than 0"),
+        ("RELOAD_DRAIN_TIMEOUT_S", "5s", "seconds, without a unit"),
+        ("MODULES_LEDGER_DRAIN_POLICY", "wait", 'one of "abort"'),
         ("SCHEDULE_WINDOWS", "[22", "list"),
     ],
 )

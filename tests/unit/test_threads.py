@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from replank.threads import in_thread, undisturbed
+from replank.threads import Aside, in_thread, undisturbed
 
 WHERE = contextvars.ContextVar[str]("WHERE", default="nowhere")
 
@@ -42,6 +42,32 @@ async def test_work_beside_a_loop_that_never_rests_is_not_starved() -> None:
     assert seen > 0
     # by turns of the loop, not by seconds: starved, it took some hundred thousand
     assert seen < 500 * 50 * 4
+
+
+class Clock:
+    """A loop's clock, and what it is to do later."""
+
+    def __init__(self) -> None:
+        self.now, self.later = 1.0, []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, _seconds: float, step) -> None:
+        self.later.append(step)
+
+
+def test_a_loop_stands_aside_once_for_all_the_work_that_is_under_way(monkeypatch) -> None:
+    loop, slept = Clock(), []
+    monkeypatch.setattr("replank.threads.sleep", slept.append)
+    for _ in range(8):
+        Aside(loop, lambda: False)
+    for rounds in (1, 2, 3):
+        due, loop.later = loop.later, []
+        for step in due:
+            step()
+        assert (len(slept), len(loop.later)) == (rounds, 8)
+        loop.now += 0.001
 
 
 async def test_the_context_of_the_caller_goes_along() -> None:

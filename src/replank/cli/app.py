@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from replank.cli.begin import completion, doctor, init
 from replank.cli.bench import bench
+from replank.cli.completing import complete_modules
 from replank.cli.config import config
+from replank.cli.demo import demo, modules
 from replank.cli.diff import diff
 from replank.cli.events import events
 from replank.cli.migrations import migrations
@@ -28,7 +30,6 @@ from replank.cli.options import (
     call_arguments,
     choice_options,
     client_of,
-    complete_modules,
     follow,
     host_options,
     json_option,
@@ -47,12 +48,6 @@ from replank.cli.trust import digest, new_key, sign
 if TYPE_CHECKING:
     from replank.config import WhenBusy
     from replank.report import ReloadReport
-
-_FORWARD: Final = {
-    "allow_extra_args": True,
-    "ignore_unknown_options": True,
-    "help_option_names": [],
-}
 
 
 @click.group(
@@ -295,14 +290,22 @@ def history(
 
     with telling(as_json=as_json):
         from replank.control.locate import find_data_dir
-        from replank.errors import UsageError
+        from replank.errors import UnknownModule, UsageError, did_you_mean
         from replank.journal.journal import JOURNAL_FILE, read_history
+        from replank.journal.reading import read_modules
 
         # The journal itself, not the host: it can be read while it is written, and afterwards.
         path = find_data_dir(data_dir, config) / JOURNAL_FILE
         if not path.is_file():
             raise UsageError(f"there is no journal {path}", do="run a host first: replank run")
         found = read_history(path, limit, module)
+        if module is not None and not found and module not in (known := read_modules(path)):
+            raise UnknownModule(
+                f"the journal {path} knows no module {module!r}",
+                found=module,
+                expected=", ".join(sorted(known)),
+                do=did_you_mean(module, known) or "name one of these",
+            )
         if as_json:
             print_json({"reloads": found})
         else:
@@ -335,43 +338,8 @@ app.add_command(top)
 for command in (probation, promote, abort, pause, resume, digest, new_key, sign):
     app.add_command(command)
 
-# -- the demo's commands: their options are read when they run, not at every start ----------------
-
-
-@app.command(context_settings=_FORWARD)
-@click.pass_context
-def demo(context: click.Context) -> None:
-    """Watch a shop under load being reloaded, and count what is lost."""
-    _forward("demo", context)
-
-
-@app.group()
-def modules() -> None:
-    """Check this installation by itself."""
-
-
-@modules.command("test-stateful-reload", context_settings=_FORWARD)
-@click.pass_context
-def stateful_reload(context: click.Context) -> None:
-    """State is kept and migrated over 100 reloads."""
-    _forward("test_stateful_reload", context)
-
-
-@modules.command("test-concurrent-reload", context_settings=_FORWARD)
-@click.pass_context
-def concurrent_reload(context: click.Context) -> None:
-    """8 modules are reloaded at once under load."""
-    _forward("test_concurrent_reload", context)
-
-
-def _forward(function: str, context: click.Context) -> None:
-    import typer
-
-    from replank.demo import command
-
-    inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    inner.command()(getattr(command, function))
-    inner(args=context.args, prog_name=context.command_path)
+app.add_command(demo)
+app.add_command(modules)
 
 
 def main() -> None:

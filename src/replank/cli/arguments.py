@@ -73,7 +73,7 @@ def parse_targets(
     pairs = [name.partition("=") for name in names]
     targets = {name: Path(path) if path else None for name, _, path in pairs}
     if len(targets) < len(names):
-        raise UsageError("a module is named twice", found=" ".join(names))
+        raise UsageError("a module is named twice", found=" ".join(names), do="name each once")
     if sources:
         if len(sources) != len(names) or any(targets.values()):
             raise UsageError(

@@ -96,13 +96,16 @@ def compare_module(
 
 def _source_diff(old: Version, new: Version) -> str:
     parts: list[str] = []
-    for name in sorted({*old.files, *new.files}):
-        lines = [_lines(version, name) for version in (old, new)]
+    pairs = [(name, name) for name in sorted({*old.files, *new.files})]
+    if len(old.files) == len(new.files) == 1:  # one file each, whatever their names
+        pairs = [(*old.files, *new.files)]
+    for name, now in pairs:
+        lines = [_lines(old, name), _lines(new, now)]
         if None in lines:
             parts.append(f"Binary file {name} differs\n")
             continue
         before, after = (text or [] for text in lines)
-        found = difflib.unified_diff(before, after, f"serving/{name}", f"disk/{name}")
+        found = difflib.unified_diff(before, after, f"serving/{name}", f"disk/{now}")
         parts += [line if line.endswith("\n") else f"{line}\n" for line in found]
     return "".join(parts)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from replank.cli.completing import complete_modules_and_files
 from replank.cli.options import PATH, host_options, print_json
 
 
 @click.command()
-@click.argument("name", metavar="NAME|FILE")
+@click.argument("name", metavar="NAME|FILE", shell_complete=complete_modules_and_files)
 @click.option("--source", type=PATH, help="Source to compare instead of the configured one.")
 @host_options
 def diff(

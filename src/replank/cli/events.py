@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from replank.cli.completing import complete_event_types
 from replank.cli.options import client_of, host_options, print_json
 
 if TYPE_CHECKING:
@@ -22,7 +23,14 @@ _TIMES_MAX: Final = 5
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
 @click.option("-n", "--limit", type=click.IntRange(0, 1_000_000), help="Begin with so many.")
-@click.option("--type", "types", multiple=True, metavar="EVENT", help="Only these: ReloadEnded, …")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="EVENT",
+    shell_complete=complete_event_types,
+    help="Only these: ReloadEnded, …",
+)
 @host_options
 def events(
     types: tuple[str, ...],

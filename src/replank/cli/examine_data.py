@@ -40,6 +40,10 @@ def examine_folder(here: Situation) -> Iterator[Finding]:
     folder = here.data_dir
     what = "data directory"
     there = _nearest(folder)
+    if folder.exists() and not folder.is_dir():
+        do = "move the file away, or choose another with --data-dir"
+        yield fault(what, f"{folder} is a file, and no folder", do)
+        return
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".replank-doctor-"):
             pass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from replank.config import CONFIG_FILE, Config, load_config
 from replank.control.locate import find_data_dir
-from replank.errors import UsageError
+from replank.errors import UsageError, did_you_mean
 from replank.journal.journal import JOURNAL_FILE
 from replank.journal.reading import Recorded, read_modules, read_recorded
 from replank.migration.frozen import read_frozen
@@ -85,7 +85,7 @@ def find_module(
             f"there is no module {module!r}",
             found=module,
             expected=f"{', '.join(names)}; or a file" if names else "a file, such as ledger.py",
-            do="name its file, or the host's --config or --data-dir",
+            do=did_you_mean(module, names) or "name its file, or the host's --config or --data-dir",
         )
     if not source.exists():
         raise UsageError(f"there is no file {source}", module=name, do="check the path")

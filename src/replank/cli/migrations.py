@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from replank.cli.completing import complete_modules_and_files
 from replank.cli.options import PATH, host_options, print_json
 from replank.cli.options import show as show_record
 
@@ -23,7 +24,10 @@ def module_options(function: F) -> F:
     """Add `MODULE|FILE`, `--source`, and what finds the data directory."""
     text = "Source to read instead of the module's own."
     source = click.option("--source", type=PATH, help=text)
-    return click.argument("module", metavar="MODULE|FILE")(source(host_options(function)))
+    module = click.argument(
+        "module", metavar="MODULE|FILE", shell_complete=complete_modules_and_files
+    )
+    return module(source(host_options(function)))
 
 
 @migrations.command()

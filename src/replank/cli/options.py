@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from replank.cli.completing import complete_calls, complete_modules
+
 if TYPE_CHECKING:
     from replank.control.client import Client
     from replank.report import ReloadReport
@@ -77,7 +79,8 @@ def rehearse_option(function: F) -> F:
 def call_arguments(function: F) -> F:
     """Add `NAME METHOD [ARGS]...`; words after them are never taken for options."""
     words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
-    return name_argument(click.argument("method")(words(function)))
+    method = click.argument("method", shell_complete=complete_calls)
+    return name_argument(method(words(function)))
 
 
 def name_argument(function: F) -> F:
@@ -85,35 +88,9 @@ def name_argument(function: F) -> F:
     return click.argument("name", shell_complete=complete_modules)(function)
 
 
-def complete_modules(
-    context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[str]:
-    """Return the modules that begin so: those of the running host, or of the configuration.
-
-    Args:
-        context: What stands on the command line already.
-        incomplete: What has been typed of the name.
-    """
-    options = context.params
-    try:
-        names = _module_names(options.get("data_dir"), options.get("config"))
-    except Exception:  # whatever is wrong, a key press is no moment to say so
-        return []
-    given = options.get("names") or ()
-    return [name for name in names if name.startswith(incomplete) and name not in given]
-
-
-def _module_names(data_dir: Path | None, config: Path | None) -> list[str]:
-    from replank.control.client import Client
-    from replank.control.locate import HostNotFound, find_data_dir
-
-    try:
-        with Client.find(find_data_dir(data_dir, config), timeout_s=1.0) as client:
-            return [module.name for module in client.status().modules]
-    except HostNotFound:
-        from replank.config import CONFIG_FILE, load_config
-
-        return sorted(load_config(config or CONFIG_FILE).modules)
+def module_argument(function: F) -> F:
+    """Add `MODULE`, likewise."""
+    return click.argument("module", shell_complete=complete_modules)(function)
 
 
 @contextmanager
@@ -170,10 +147,10 @@ __all__ = [
     "call_arguments",
     "choice_options",
     "client_of",
-    "complete_modules",
     "follow",
     "host_options",
     "json_option",
+    "module_argument",
     "name_argument",
     "print_json",
     "rehearse_option",

@@ -7,11 +7,11 @@ from typing import Literal
 
 import click
 
-from replank.cli.options import client_of, follow, host_options, print_json, show
+from replank.cli.options import client_of, follow, host_options, name_argument, print_json, show
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @host_options
 def probation(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Show how a version on probation does, beside the one before."""
@@ -24,7 +24,7 @@ def probation(name: str, data_dir: Path | None, config: Path | None, *, as_json:
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @host_options
 def promote(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """End a probation: the new version stays."""
@@ -32,7 +32,7 @@ def promote(name: str, data_dir: Path | None, config: Path | None, *, as_json: b
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @host_options
 def pause(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Let a probation stand still: it neither passes nor trips."""
@@ -40,7 +40,7 @@ def pause(name: str, data_dir: Path | None, config: Path | None, *, as_json: boo
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @host_options
 def resume(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Let a paused probation go on."""
@@ -48,7 +48,7 @@ def resume(name: str, data_dir: Path | None, config: Path | None, *, as_json: bo
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @host_options
 def abort(name: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """End a probation by going back, keeping what was written since."""

@@ -29,11 +29,16 @@ def render_probation(report: ProbationReport) -> RenderableType:
     said += "" if report.state == "canary" else f" {report.state}"
     text = Text(f"{names}: {said}", style=_STYLE.get(report.state, "bold green"))
     facts = [f"reload {report.id}", f"{report.checks_passed} checks passed"]
+    if report.memory_before_bytes and report.memory_bytes:
+        before, now = report.memory_before_bytes / 1e6, report.memory_bytes / 1e6
+        facts.append(f"the process has {now:.0f} MB, at the commit {before:.0f} MB")
     if report.left_s:
         facts.insert(1, f"{report.left_s:.1f} s left")
     text.append("\n  " + ", ".join(facts), style="dim")
     if report.tripped:
         text.append(f"\n  {report.tripped}", style="bold red")
+    for line in report.growing:
+        text.append(f"\n  {line}", style="yellow")
     return Group(text, Padding(_calls(report.calls), (0, 0, 0, 2)))
 
 

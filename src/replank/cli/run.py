@@ -19,7 +19,8 @@ from replank.cli.outcome import Exit, print_json
 from replank.cli.render import make_console, short
 from replank.code.source import digest_of
 from replank.config import CONFIG_FILE, DATA_DIR, Config, load_config
-from replank.control.locate import Contact
+from replank.control.door import refuse_taken
+from replank.control.locate import CONTACT_FILE, Contact
 from replank.control.server import ControlServer
 from replank.errors import ConfigError, ReplankError
 from replank.host import Host
@@ -130,6 +131,9 @@ def run_host(
         watching = msgspec.structs.replace(config.watch, enabled=True)
         config = msgspec.structs.replace(config, watch=watching)
     try:
+        # Where another host may run on this folder, that is what the operator has to hear.
+        if config.http.enabled and not (Path(config.data_dir) / CONTACT_FILE).exists():
+            refuse_taken(config.http)
         asyncio.run(_serve(config, file, as_json=as_json))
     finally:
         logger.removeHandler(handler)
@@ -264,7 +268,8 @@ def find_differing(modules: Iterable[ModuleStatus]) -> dict[str, str]:
             digest = digest_of(Path(module.source))
         except ReplankError as error:
             differing[module.name] = (
-                f"its source cannot be read ({error.what}); what was committed last serves"
+                f"its source cannot be read ({error.what}): mend it first;"
+                " what was committed last serves"
             )
             continue
         if digest != module.digest:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from replank.cli.completing import complete_modules, complete_requests
 from replank.cli.options import client_of, host_options, print_json, show
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +25,11 @@ _OPTIONS: Final = (
     ),
     click.option("--when-quiet", metavar="TIME", help="Wait for quiet traffic, this long at most."),
     click.option("--retry", "retries", type=click.IntRange(0), help="Try again this often."),
+)
+
+
+names_argument = click.argument(
+    "names", nargs=-1, metavar="[NAME]...", shell_complete=complete_modules
 )
 
 
@@ -76,7 +82,7 @@ def list_(data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
 
 
 @schedule.command()
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="ID", shell_complete=complete_requests)
 @host_options
 def cancel(request_id: str, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
     """Forget a request; whoever waits for it is told."""
@@ -89,7 +95,7 @@ def cancel(request_id: str, data_dir: Path | None, config: Path | None, *, as_js
 
 
 @schedule.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@names_argument
 @host_options
 def pause(
     names: Sequence[str], data_dir: Path | None, config: Path | None, *, as_json: bool
@@ -103,7 +109,7 @@ def pause(
 
 
 @schedule.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@names_argument
 @host_options
 def resume(
     names: Sequence[str], data_dir: Path | None, config: Path | None, *, as_json: bool

@@ -51,6 +51,17 @@ port = 8321                         # 0: any free port
 [telemetry]
 # events_kept = 1000
 # log = "text"                      # json: one object a line
+# traces = false                    # OpenTelemetry spans; pip install 'replank[otel]'
+
+[schedule]
+# timezone = "UTC"                  # of hours, times and cron lines
+# windows = []                      # such as ["mon-fri 22:00-06:00"]: reloads only then
+# quiet_hours = []                  # and never then
+# debounce_s = 0.0                  # gather requests of tied modules this long
+
+[watch]
+# enabled = false                   # true, or `replank run --watch`: reload what is saved
+# polling = false                   # true where the file system tells of no changes
 """
 
 MODULE_TEXT: Final = '''\

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from replank.cli.options import PATH, client_of, host_options, print_json
+from replank.cli.options import PATH, client_of, host_options, module_argument, print_json
 from replank.cli.options import show as show_record
 
 
@@ -16,7 +16,7 @@ def state() -> None:
 
 
 @state.command()
-@click.argument("module")
+@module_argument
 @click.option("--quarantined", is_flag=True, help="Show the records that did not migrate instead.")
 @host_options
 def show(
@@ -43,7 +43,7 @@ def show(
 
 
 @state.command()
-@click.argument("module")
+@module_argument
 @click.option("-o", "--output", type=PATH, help="File to write; standard output without it.")
 @host_options
 def export(
@@ -76,7 +76,7 @@ def export(
 
 
 @state.command("import")
-@click.argument("module")
+@module_argument
 @click.argument("file", type=PATH)
 @host_options
 def import_(
@@ -100,7 +100,7 @@ def import_(
 
 
 @state.command("take-back")
-@click.argument("module")
+@module_argument
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--discard", is_flag=True, help="Forget the records instead.")
 @host_options

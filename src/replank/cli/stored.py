@@ -14,10 +14,10 @@ from replank.code.reading import reading_version
 from replank.code.store import VersionStore
 from replank.control.client import Client
 from replank.control.locate import HostNotFound, find_data_dir
-from replank.errors import SnapshotError, StorageError, UsageError
+from replank.errors import SnapshotError, StorageError, UsageError, did_you_mean
 from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.journal.lock import DataDirLock
-from replank.journal.reading import read_recorded
+from replank.journal.reading import read_modules, read_recorded
 from replank.journal.records import Committed
 from replank.state.document import read_document, write_document
 from replank.state.exchange import (
@@ -147,11 +147,13 @@ def last_snapshot(folder: Path, module: str) -> Snapshot:
             return read(folder / SNAPSHOT_FOLDER / record.path, module=module)
         except SnapshotError as error:
             refused.append(error.what)
+    none = f"no host runs on {folder}, and no snapshot of {module} is in it"
     raise UsageError(
         f"no state of {module} is known",
-        found="; ".join(refused) or f"no host runs on {folder}, and no snapshot is in it",
+        found="; ".join(refused) or none,
         expected="a running host, or a snapshot that a stop has left",
-        do="name the data directory with --data-dir or --config",
+        do=did_you_mean(module, set(read_modules(folder / JOURNAL_FILE)) - {module})
+        or "name the data directory with --data-dir or --config",
     )
 
 

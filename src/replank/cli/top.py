@@ -149,10 +149,11 @@ class View:
 def _line(status: HostStatus, rates: dict[str, float | None]) -> str:
     busy = [f"{name} {rate:,.0f}/s" for name, rate in rates.items() if rate is not None]
     closed = [one.name for one in status.modules if not _is_open(one)]
-    parts = ["calls: " + (", ".join(busy) or "…")]
+    # At the first look there is none before it to compare with.
+    parts = ["calls: " + ", ".join(busy)] if busy else []
     if closed:
         parts.append(f"calls wait for: {', '.join(closed)}")
-    return "\n" + "   ".join(parts) + "\n"
+    return f"\n{'   '.join(parts)}\n" if parts else ""
 
 
 def _is_open(module: ModuleStatus) -> bool:

@@ -18,7 +18,10 @@ def digest(source: Path, *, as_json: bool) -> None:
 
     with telling(as_json=as_json):
         from replank.code.source import digest_of
+        from replank.errors import UsageError
 
+        if not source.exists():
+            raise UsageError(f"there is no file {source}", do="check the path")
         found = digest_of(source)
         if as_json:
             print_json({"source": str(source), "digest": found})

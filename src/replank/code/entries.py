@@ -1,11 +1,12 @@
 """Count calls inside the method's own frame, so that an open gate costs next to nothing.
 
 A wrapper coroutine around a method costs two to three times the method's own call. So each public
-method gets a sibling at compile time, its *entry*: the same body with three statements before it.
+method gets a sibling at compile time, its *entry*: the same body with a few statements before it.
 
 - An *atomic* method never suspends. Nothing can begin or end between its first and last statement,
   so nobody has to know that it is in flight: one attribute test, one look at the chain, one count.
-- A *suspending* method may be waited for by a drain, so it enters its lane and leaves it again.
+- A *suspending* method may be waited for by a drain, so it enters its lane and leaves it again; as
+  long as nobody waits, times or seals, that too is done in its own frame.
 
 The entry is what a handle calls; the method itself stays as it was written, and is what the module
 calls on itself. An entry that is not certain to behave like its method is not made: the generic
@@ -20,15 +21,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import CodeType, CoroutineType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from replank.code.passage import COUNT_LINES, LANE, LEAVE_LINES, enter_lines
 from replank.syntax import parse_module
-from replank.traffic.calls import chain_var
+from replank.traffic.beat import last_beat
+from replank.traffic.calls import Chain, chain_var
 
 if TYPE_CHECKING:
     from replank.traffic.lane import Lane
 
 ENTRY_PREFIX: Final = "_replank_entry_"
 
-_LANE: Final = "__replank_lane__"
 _MARKS: Final = frozenset({"query", "replank.query"})
 _NO_CALLS: Final = frozenset({"on_start", "on_stop", "host", "spawn"})
 _NO_CALL_PREFIXES: Final = ("_", "check_", "migrate_")
@@ -109,6 +111,7 @@ def generic_entry(
         if not lane.open:
             return await lane.detour(name, args, kwargs)
         passage = lane.enter(name)
+        __replank_since__ = last_beat.at  # noqa: F841 - found by its name, as in a compiled entry
         try:
             return await bound(*args, **kwargs)
         finally:
@@ -145,6 +148,9 @@ async def _run_hidden(lane: Lane, name: str, hidden: Coroutine[Any, Any, Any]) -
 ENTRY_NAMES: Final[dict[str, Any]] = {
     "__replank_coroutine__": CoroutineType,
     "__replank_hidden__": _run_hidden,
+    "__replank_begin__": Chain,
+    "__replank_set_chain__": chain_var.set,
+    "__replank_beat__": last_beat,
 }
 """What entries need besides the lane and the chain; the loader puts them into the builtins."""
 
@@ -228,25 +234,19 @@ def _entry_for(node: _Def, *, method: bool) -> ast.AsyncFunctionDef:
     has_doc = ast.get_docstring(node, clean=False) is not None
     doc, rest = (body[:1], body[1:]) if has_doc else ([], body)
     gate = [
-        f"if not {_LANE}.open:",
-        f"    return await {_LANE}.detour({node.name!r}, {_forwarded(node.args, method=method)})",
+        f"if not {LANE}.open:",
+        f"    return await {LANE}.detour({node.name!r}, {_forwarded(node.args, method=method)})",
     ]
     if _suspends(node):
-        prelude = _at(node, [*gate, f"__replank_pass = {_LANE}.enter({node.name!r})"])
-        leave = _at(node, ["if __replank_pass is not None:", "    __replank_pass.leave()"])
+        prelude = _at(node, [*gate, *enter_lines(node.name)])
+        leave = _at(node, LEAVE_LINES)
         guarded = ast.Try(body=rest or [ast.Pass()], handlers=[], orelse=[], finalbody=leave)
         counted: list[ast.stmt] = [*prelude, guarded]
     else:
-        count = [
-            "__replank_c = __replank_chain__()",
-            "if __replank_c is not None and __replank_c.first is not None:",
-            f"    __replank_c.touch({_LANE})",
-            f"{_LANE}.calls += 1",
-        ]
         # `__replank_lane__.calls += 1` is no assignment to the name: the lane stays a global.
         if isinstance(node, ast.FunctionDef):
             rest = [_AwaitHidden(node).visit(one) for one in rest]
-        counted = [*_at(node, [*gate, *count]), *rest]
+        counted = [*_at(node, [*gate, *COUNT_LINES]), *rest]
     entry = ast.AsyncFunctionDef(
         name=ENTRY_PREFIX + node.name,
         args=_bare_arguments(node.args),
@@ -276,7 +276,7 @@ class _AwaitHidden(ast.NodeTransformer):
             return node
         text = (
             "return __replank_r if (__replank_r := 0).__class__ is not __replank_coroutine__ "
-            f"else await __replank_hidden__({_LANE}, {self._node.name!r}, __replank_r)"
+            f"else await __replank_hidden__({LANE}, {self._node.name!r}, __replank_r)"
         )
         (made,) = _at(self._node, [text])
         for one in ast.walk(made):

@@ -62,6 +62,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
         warnings: What its author should look at, one line each.
         code: Its code objects, for `Loader.load(code=...)`; None when there are none.
         output: The last part of what it printed.
+        patched: What of others its import has replaced, as "json.dumps".
+        changed: What its import changes in its process, one line each.
     """
 
     ok: bool
@@ -71,6 +73,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     code: bytes | None = None
     output: str = ""
+    patched: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 class Probe:
@@ -127,6 +131,8 @@ class Probe:
             warnings=report.warnings,
             code=report.code,
             output=answer.output,
+            patched=report.patched,
+            changed=report.changed,
         )
 
     async def run_tests(

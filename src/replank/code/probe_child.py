@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from replank.code.probe_examine import WHERE_SIGNAL, examine_and_exit
+from replank.code.probe_examine import WHERE_SIGNAL, examine_and_exit, installed_folders
 from replank.code.probe_wire import (
     FRAME_BYTES_MAX,
     Cancel,
@@ -112,6 +112,7 @@ class ProbeServer:
         self._selector.register(self._woken, selectors.EVENT_READ, self._on_wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        installed_folders()
         gc.collect()
         gc.freeze()
         self._send(Ready(os.getpid()))

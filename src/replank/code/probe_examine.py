@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import io
 import math
 import os
@@ -33,6 +34,9 @@ from replank.code.trace import explain
 from replank.definition import Definition, describe_definition
 from replank.errors import ModuleError, ReplankError
 from replank.reading import read_definition
+from replank.verification.ownership import Owner
+from replank.verification.patches import callables_now, imported_by, patched
+from replank.verification.surroundings import Surroundings
 
 WHERE_SIGNAL: Final = signal.SIGUSR2
 """Sent at the deadline: the child writes where it stands, then dies of it."""
@@ -40,6 +44,8 @@ WHERE_SIGNAL: Final = signal.SIGUSR2
 _PR_SET_PDEATHSIG: Final = 1
 _WARNINGS_MAX: Final = 20
 _IMPORTED_MAX: Final = 2_000
+_OF_LIBRARIES: Final = ("changes warnings.filters", "changes sys.meta_path", "changes gc.")
+"""What importing a library does often and rightly."""
 
 T = TypeVar("T")
 
@@ -171,6 +177,8 @@ def _examine(request: Examine) -> ChildReport:
     seconds: dict[str, float] = {}
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("default")
+        names = imported_by(_sources(request))
+        callables, around = callables_now(names), Surroundings.now()
         try:
             loaded = _timed(
                 seconds, "load", lambda: Loader().load(request.version, request.name, 0)
@@ -180,11 +188,16 @@ def _examine(request: Examine) -> ChildReport:
         except ReplankError as error:
             _lift_memory_limit()
             return ChildReport(ok=False, seconds=seconds, error=_facts(error, request))
+        patches = patched(names, callables, Owner([loaded.private_name]))
+        changed = [f"replaces {one}" for one in patches]
+        changed += [f"changes {one.text}" for one in around.changes(Surroundings.now())]
         doubtful = _timed(seconds, "compile", loaded.compile_rest)
         started = threading.active_count() - threads
     notes = [*_warning_lines(warned, request), *doubtful]
     if started > 0:
+        changed.append(f"starts {started} thread(s)")
         notes.append(f"starts {started} thread(s) at import; start them in on_start instead")
+    notes += [f"replaces {one} at import, for the whole process" for one in patches]
     return ChildReport(
         ok=True,
         contract=describe_definition(definition),
@@ -193,7 +206,15 @@ def _examine(request: Examine) -> ChildReport:
         code=loaded.compiled(),
         # What starts threads must not be imported by the server: a fork would lose them.
         imported=() if started > 0 else _installed(set(sys.modules) - before),
+        patched=patches,
+        changed=tuple(one for one in changed if not one.startswith(_OF_LIBRARIES)),
     )
+
+
+def _sources(request: Examine) -> list[str]:
+    root = Path(request.root)
+    files = [root / name for name in request.files if name.endswith(".py")]
+    return [file.read_text("utf-8", "replace") for file in files]
 
 
 def _timed(seconds: dict[str, float], step: str, run: Callable[[], T]) -> T:
@@ -255,10 +276,7 @@ def _warning_lines(warned: list[warnings.WarningMessage], request: Examine) -> l
 
 def _installed(names: set[str]) -> tuple[str, ...]:
     """Keep the modules that lie among installed packages: those do not change under our feet."""
-    paths = sysconfig.get_paths()
-    folders = tuple(
-        f"{paths[one]}{os.sep}" for one in ("stdlib", "platstdlib", "purelib", "platlib")
-    )
+    folders = installed_folders()
     kept = []
     for name in sorted(names):
         module = sys.modules.get(name)
@@ -266,6 +284,16 @@ def _installed(names: set[str]) -> tuple[str, ...]:
         if isinstance(file, str) and file.startswith(folders):
             kept.append(name)
     return tuple(kept[:_IMPORTED_MAX])
+
+
+@functools.cache
+def installed_folders() -> tuple[str, ...]:
+    """Return where installed packages lie; asked by the server too, so that no child has to look.
+
+    Python reads all its build settings for this, which is a tenth of an examination.
+    """
+    paths = sysconfig.get_paths()
+    return tuple(f"{paths[one]}{os.sep}" for one in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _flush() -> None:
@@ -280,4 +308,4 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-__all__ = ["WHERE_SIGNAL", "examine_and_exit"]
+__all__ = ["WHERE_SIGNAL", "examine_and_exit", "installed_folders"]

@@ -157,6 +157,10 @@ class ChildReport(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     code: bytes | None = None
     imported: tuple[str, ...] = ()
+    patched: tuple[str, ...] = ()
+    """What of others its import has replaced, as "json.dumps"."""
+    changed: tuple[str, ...] = ()
+    """What else its import changes in its process, a line each; patches too."""
     tests: TestCounts | None = None
 
 

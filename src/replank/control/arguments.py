@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from replank.definition import Call, Definition
-from replank.errors import UnknownCall, UnknownModule
+from replank.errors import UnknownCall, UnknownModule, did_you_mean
+from replank.instrumentation.events import Event, GenerationRetired, ModuleLoaded
 from replank.traffic.json_arguments import Arguments, CallReader
 from replank.traffic.message import RawArguments
 
@@ -70,12 +69,23 @@ class ReaderCache:
                     module=module,
                     found=name,
                     expected=", ".join(sorted(definition.calls)) or "no calls at all",
-                    do=_nearest(name, definition.calls),
+                    do=did_you_mean(name, definition.calls),
                 )
             reader = cached[1][name] = (
                 RemoteReader(call) if call.remote else CallReader(module, call)
             )
         return reader
+
+    def note(self, event: Event) -> None:
+        """Let go of a generation that serves no more: a listener for `Bus.subscribe`.
+
+        Else a module that nobody calls over HTTP would stay in memory, and be told as a leak.
+
+        Args:
+            event: What happened.
+        """
+        if isinstance(event, ModuleLoaded | GenerationRetired):
+            self._by_module.pop(event.name, None)
 
     def _definition(self, module: str) -> Definition:
         try:
@@ -86,14 +96,9 @@ class ReaderCache:
                 f"there is no module {module!r}",
                 found=module,
                 expected=", ".join(sorted(names)) or "no modules at all",
-                do=_nearest(module, names),
+                do=did_you_mean(module, names),
             ) from None
         return definition
-
-
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else None
 
 
 __all__ = ["Arguments", "CallReader", "ReaderCache"]

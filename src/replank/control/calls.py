@@ -51,6 +51,8 @@ class CallsApp:
         self._guard = guard
         self._max_body_bytes = max_body_bytes
         self._readers = ReaderCache(host)
+        self.note = self._readers.note
+        """To be told of every event of the host."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

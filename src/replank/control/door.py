@@ -134,6 +134,31 @@ def listen_tcp(http: HttpConfig) -> tuple[socket.socket, str]:
         raise ConfigError(
             "[http] has a keyfile and no certfile", do="name the certificate too: certfile = ..."
         )
+    listener = _bind(http)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(http, error) from error
+    listener.setblocking(False)
+    host = f"[{http.host}]" if ":" in http.host else http.host
+    scheme = "http" if http.certfile is None else "https"
+    return listener, f"{scheme}://{host}:{listener.getsockname()[1]}"
+
+
+def refuse_taken(http: HttpConfig) -> None:
+    """Refuse an address that cannot be had, before anything is started that would serve on it.
+
+    Args:
+        http: Address and port.
+
+    Raises:
+        ConfigError: The address is taken or is none of this machine's.
+    """
+    _bind(http).close()
+
+
+def _bind(http: HttpConfig) -> socket.socket:
     try:
         family, kind, number, _, address = socket.getaddrinfo(
             http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -144,14 +169,10 @@ def listen_tcp(http: HttpConfig) -> tuple[socket.socket, str]:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _cannot_listen(http, error) from error
-    listener.setblocking(False)
-    host = f"[{http.host}]" if ":" in http.host else http.host
-    scheme = "http" if http.certfile is None else "https"
-    return listener, f"{scheme}://{host}:{listener.getsockname()[1]}"
+    return listener
 
 
 def _cannot_encrypt(config: uvicorn.Config, error: Exception) -> ConfigError:
@@ -172,4 +193,4 @@ def _cannot_listen(http: HttpConfig, error: OSError) -> ConfigError:
     )
 
 
-__all__ = ["BACKLOG", "Door", "listen_tcp"]
+__all__ = ["BACKLOG", "Door", "listen_tcp", "refuse_taken"]

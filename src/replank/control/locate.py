@@ -124,6 +124,8 @@ def find_data_dir(
     try:
         return Path(load_config(file).data_dir)
     except ConfigError:
+        if not file.is_file():
+            raise
         # whoever has to roll back now must not be kept from it by a slip in an edited file
         folder = _named_data_dir(file)
         if not (folder / CONTACT_FILE).is_file():

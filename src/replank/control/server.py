@@ -48,6 +48,12 @@ _IMPORTED_LATE: Final = (
 """What starlette's first streamed answer would import on the event loop, for 100 ms and more."""
 
 
+_NOTHING: Final = (
+    "there is nothing here: calls are at /modules/NAME/METHOD, numbers at /metrics, and all "
+    "routes are told at /control/openapi.json"
+)
+
+
 def _preload() -> None:
     for name in _IMPORTED_LATE:
         with contextlib.suppress(ImportError):  # another version of anyio: slower, not wrong
@@ -78,6 +84,7 @@ class ControlServer:
         self._on_stop = on_stop
         self._data_dir = Path(config.data_dir).absolute()
         self._doors: list[Door] = []
+        self._listening = contextlib.ExitStack()
         self._socket_path: Path | None = None
         self.contact: locate.Contact | None = None
         self._feed = EventFeed(
@@ -134,6 +141,7 @@ class ControlServer:
             locate.remove_contact(self._data_dir)
             self.contact = None
         self._feed.close()
+        self._listening.close()
         doors, self._doors = self._doors, []
         await asyncio.gather(*(door.close() for door in doors))
         if self._socket_path is not None:
@@ -159,8 +167,10 @@ class ControlServer:
 
     async def _open(self, guard: Guard, protocol: Any, listener: socket.socket) -> None:
         http = self._config.http
+        calls_app = calls.CallsApp(self._host, guard, http.max_body_bytes)
+        self._listening.callback(self._host.subscribe(calls_app.note))
         app: Any = _App(
-            calls.CallsApp(self._host, guard, http.max_body_bytes),
+            calls_app,
             routes.ControlRoutes(
                 self._host,
                 guard,
@@ -214,7 +224,7 @@ class _App:
         elif scope["path"] == scrape.PATH:
             await self._metrics(scope, receive, send)
         else:
-            await answer_refusal(send, Refused(404, "there is nothing here"))
+            await answer_refusal(send, Refused(404, _NOTHING))
 
 
 __all__ = ["ControlServer"]

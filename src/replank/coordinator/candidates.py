@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -22,6 +23,7 @@ from replank.journal.records import Participant as Intent
 from replank.report import Phase
 from replank.state.limits import Mode, OnBadRecord, StateLimits
 from replank.state.manager import Grace, make_return
+from replank.state.sharing import PartsShared
 from replank.traffic.calls import Chain
 from replank.traffic.handle import Handle
 from replank.verification.checks import is_cancelled
@@ -73,16 +75,37 @@ class Candidates:
         """
         for one in tx.each():
             tx.warnings += await one.old.undeclared_warnings()
-            one.migration, one.transfer = await one.old.way_to(
-                one.new,
-                limits=self._limits(tx, one),
-                grace=grace or one.old.lane.grace,
-                parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
-                going_back=tx.reason == "rollback",
-                goes_back=tx.goes_back(one),
-            )
-            tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
+            await self._choose_transfer(tx, one, self._limits(tx, one), grace)
         refuse_over_limits(tx, self.workshop.config)
+
+    async def copy_whole(self, tx: Transaction, one: Participant, error: PartsShared) -> None:
+        """Have a state copied in the pause after all: its records share what a window would part.
+
+        Args:
+            tx: The transaction.
+            one: Whose state it is; its window is given up.
+            error: What is shared; raised again when another mode was asked for.
+        """
+        limits = self._limits(tx, one)
+        if limits.mode is not Mode.AUTO or one.state.mode != "windowed":
+            raise error
+        one.state.abandon()
+        await one.state.settle()  # frees what was copied, in slices
+        await self._choose_transfer(tx, one, replace(limits, mode=Mode.EAGER), None)
+        tx.warnings.append(f"{one.name}: the whole state is copied in the pause: {error.what}")
+
+    async def _choose_transfer(
+        self, tx: Transaction, one: Participant, limits: StateLimits, grace: Grace | None
+    ) -> None:
+        one.migration, one.transfer = await one.old.way_to(
+            one.new,
+            limits=limits,
+            grace=grace or one.old.lane.grace,
+            parked=one.slot.parked.get(one.new.definition.schema.fingerprint),
+            going_back=tx.reason == "rollback",
+            goes_back=tx.goes_back(one),
+        )
+        tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
 
     async def prepare_return(self, tx: Transaction, probation: WayBack) -> None:
         """Take the old generations of a probation as candidates: they have served before."""
@@ -94,7 +117,12 @@ class Candidates:
             one.candidate, one.version = before.old, before.old.version
             one.migration = before.migration
             one.transfer = make_return(
-                one.name, one.old, one.new, before.state, limits=self._limits(tx, one)
+                one.name,
+                one.old,
+                one.new,
+                before.state,
+                limits=self._limits(tx, one),
+                grace=one.old.lane.grace,
             )
             tx.on_undo(f"drop the copy of {one.name}", one.transfer.abandon)
         await judge_contracts(tx, self.routes)
@@ -214,6 +242,7 @@ class Candidates:
             if one.tests is not None and not one.tests.passed:
                 tx.warnings.append(f"{one.name}: every one of its tests was skipped")
         one.candidate = await self.workshop.make(one.slot, one.version, tx.effects, probed=probed)
+        tx.warnings += tx.effects.take_notes()
         tx.on_undo(f"unload the candidate of {one.name}", one.candidate.unload)
 
     async def _take_back(self, tx: Transaction) -> None:

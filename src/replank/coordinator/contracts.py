@@ -13,7 +13,13 @@ from replank.errors import ContractError
 from replank.report import Phase
 from replank.threads import in_thread
 from replank.traffic.handle import Handle
-from replank.verification.contract import ContractChange, allowed_by, breaking, compare_contracts
+from replank.verification.contract import (
+    ContractChange,
+    ContractKind,
+    allowed_by,
+    breaking,
+    compare_contracts,
+)
 from replank.verification.usage import calls_used, interface_calls
 
 _OF_HANDLES = frozenset(dir(Handle))
@@ -40,6 +46,11 @@ async def judge_contracts(tx: Transaction, routes: Routes) -> None:
         one.contract_changes = compare_contracts(
             describe_definition(one.old.definition), describe_definition(one.new.definition)
         )
+        tx.warnings += [
+            f"{one.name}: {change}; what it looked for is looked for no more"
+            for change in one.contract_changes
+            if change.kind is ContractKind.CHECK_REMOVED and not back
+        ]
         broken = breaking(one.contract_changes)
         policy = one.slot.config.contract
         if not broken or policy == "off":

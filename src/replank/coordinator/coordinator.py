@@ -33,6 +33,7 @@ from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, Reloa
 from replank.journal.journal import Journal
 from replank.report import ErrorReport, Outcome, Phase, Plan, ProbationReport, ReloadReport
 from replank.state.collector import CollectorGuard
+from replank.state.sharing import PartsShared
 from replank.threads import brisk_switching
 from replank.traffic.drain import Drain
 from replank.verification.checks import CheckResult, run_checks
@@ -173,7 +174,11 @@ class ReloadCoordinator:
 
     async def _snapshot_in_window(self, tx: Transaction) -> str:
         for one in tx.each():
-            await self._guarded(tx, one, one.state.snapshot(None))
+            try:
+                await self._guarded(tx, one, one.state.snapshot(None))
+            except PartsShared as error:
+                await self.candidates.copy_whole(tx, one, error)
+                await self._guarded(tx, one, one.state.snapshot(None))
         return f"{sum(one.state.records for one in tx.each())} records"
 
     async def _migrate_in_window(self, tx: Transaction) -> str:

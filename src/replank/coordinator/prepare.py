@@ -20,10 +20,9 @@ from replank.code.store import Version, VersionStore
 from replank.code.trace import constructor_error
 from replank.code.trust import find_signer
 from replank.config import ReloadConfig, TrustConfig
-from replank.coordinator.replays import keep_recent
 from replank.coordinator.slot import Routes, Slot
 from replank.definition import Definition
-from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout
+from replank.errors import CheckError, DefinitionError, InternalError, PhaseTimeout, SourceError
 from replank.isolation.service import Isolation
 from replank.module import Runtime
 from replank.reading import read_definition
@@ -90,7 +89,7 @@ class Workshop:
             SourceError: It does not load.
             DefinitionError: It is no module.
         """
-        compiled = await self._examine(slot, version) if probed else None
+        compiled = await self._examine(slot, version, effects) if probed else None
         number = self.next_generation(slot.name)
         if slot.config.isolated:
             return await self._make_isolated(slot, version, number, compiled)
@@ -121,7 +120,6 @@ class Workshop:
             if isinstance(error, DefinitionError | InternalError | PhaseTimeout):
                 raise  # a cancellation can only be the constructor's own: it awaits nothing
             raise constructor_error(error, slot.name) from error
-        keep_recent(slot, made)
         made.effects = effects
         effects.owner.entries.update(codes_of(lane.entries.values()))
         return made
@@ -141,7 +139,6 @@ class Workshop:
         slot.loaded.add(made)
         # What is in memory is its process, and that ends when it is unloaded.
         made.on_unload = lambda: slot.loaded.discard(made)
-        keep_recent(slot, made)
         return made
 
     async def signer_of(self, name: str, version: Version) -> str | None:
@@ -176,13 +173,25 @@ class Workshop:
         tests = TestRun(path=str(path), source=str(slot.source))
         return await self.probe.run_tests(version, slot.name, tests, limits=limits)
 
-    async def _examine(self, slot: Slot, version: Version) -> bytes | None:
+    async def _examine(self, slot: Slot, version: Version, effects: Effects) -> bytes | None:
         if self.probe is None or not self.config.probe:
             return None
         limits = ProbeLimits(
             seconds=self.config.probe_timeout_s, memory_bytes=self.config.probe_memory_bytes
         )
         result = await self.probe.examine(version, slot.name, limits=limits)
+        if result.changed and self.config.import_effects == "reject":
+            raise SourceError(
+                "importing it changes the process around it",
+                module=slot.name,
+                found="; ".join(result.changed),
+                expected="an import that only defines things",
+                do="do it in on_start and undo it in on_stop, or allow it: "
+                'reload.import_effects = "report"',
+            )
+        effects.notes += [f"{slot.name}: {one}" for one in result.warnings]
+        if result.patched:
+            await in_thread(effects.expect_patches, result.patched)
         return result.code
 
 

@@ -107,6 +107,7 @@ class Probation:
         for one in self.participants.values():
             await self._attempt(f"settling the state of {one.name}", one.state.settle())
         if self.watch is not None:
+            await self._attempt("measuring what the old version holds", self.watch.measure())
             self.watch.begin()
         self._settled.set()
         await self._follow()
@@ -122,8 +123,9 @@ class Probation:
         try:
             while self._kept and self._countdown.left_s > 0:
                 await asyncio.sleep(_FOLLOW_EVERY_S)
-                for one in self._large():
-                    await one.follow()
+                for one in self.participants.values():
+                    if isinstance(one.transfer, WindowedTransfer):
+                        await one.transfer.follow(one.new.lane.grace)
         except Exception as error:  # a write that the old version cannot take: no way back then
             text = f"the old state is no longer kept: {type(error).__name__}: {error}"
             self._bus.publish(Warned(text=text))

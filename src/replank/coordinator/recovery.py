@@ -41,6 +41,8 @@ class Startup:
     keeper: StateKeeper
     effects: Effects = field(default_factory=Effects)
     """What the modules do outside themselves while they start."""
+    signers: dict[str, str | None] = field(default_factory=dict)
+    """Who has signed the versions that serve for the first time, by module."""
 
     async def run(self) -> None:
         """Start all modules.
@@ -102,8 +104,11 @@ class Startup:
         workshop = self.coordinator.workshop
         if committed is None:
             version = await workshop.stored(slot, None, None)
-            await workshop.signer_of(slot.name, version)
-            return await workshop.make(slot, version, self.effects)
+            self.signers[slot.name] = await workshop.signer_of(slot.name, version)
+            made = await workshop.make(slot, version, self.effects)
+            for line in self.effects.take_notes():
+                self._warn(line, slot.name)
+            return made
         version = await workshop.stored(slot, None, committed.digest)
         await self._tell_difference(slot, committed)
         return await workshop.make(slot, version, self.effects, probed=False)
@@ -145,6 +150,7 @@ class Startup:
                     name=name,
                     version_to=one.definition.label,
                     digest_to=one.version.digest,
+                    signer=self.signers.get(name),
                     generation_to=one.number,
                     schema_to=one.definition.schema.version,
                 )

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from replank.code.generation import Generation
-from replank.coordinator.slot import Slot
 from replank.coordinator.transaction import Participant, Transaction
-from replank.definition import CallKind
 from replank.errors import CheckError
 from replank.isolation.transfer import RemoteTransfer
 from replank.report import Phase, ReplayReport
 from replank.verification.replay import Replay, Side
 from replank.verification.watchdog import Watchdog
-
-
-def keep_recent(slot: Slot, generation: Generation) -> None:
-    """Keep the queries that a generation will be asked, when its module wants that."""
-    if slot.recent is None:
-        return
-    calls = generation.definition.calls.values()
-    wanted = [one.name for one in calls if one.query and one.kind is not CallKind.STREAM]
-    slot.recent.keep(generation.lane, wanted)
 
 
 async def replay(tx: Transaction, watchdog: Watchdog, limit_s: float) -> list[str]:
@@ -102,4 +90,4 @@ def _judge(tx: Transaction, one: Participant, found: ReplayReport) -> None:
     )
 
 
-__all__ = ["keep_recent", "replay"]
+__all__ = ["replay"]

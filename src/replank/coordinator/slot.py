@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from replank.code.generation import Generation
 from replank.config import ModuleConfig
-from replank.errors import UnknownModule
+from replank.errors import UnknownModule, did_you_mean
 from replank.instrumentation.status import Gate as GateStatus
 from replank.instrumentation.status import ModuleStatus
 from replank.isolation.remote import RemoteGeneration
@@ -32,6 +32,9 @@ class Watching(Protocol):
     @property
     def active(self) -> bool:
         """Whether it watches still, or is held."""
+
+    async def measure(self) -> None:
+        """Read what the old versions hold, while they are in memory."""
 
     def begin(self) -> None:
         """Watch, from now on."""
@@ -151,7 +154,8 @@ class Routes:
                 f"there is no module {name!r}",
                 found=name,
                 expected=", ".join(sorted(self._slots)) or "a module; the host has none",
-                do="name one of these, or add it to replank.toml and restart",
+                do=did_you_mean(name, self._slots)
+                or "name one of these, or add it to replank.toml and restart",
             ) from None
 
     def current(self, name: str) -> Generation:

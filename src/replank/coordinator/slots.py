@@ -68,11 +68,11 @@ class SlotMaker:
         kind = RemoteTasks if module.isolated else Tasks
         tasks = kind(lambda task, error: self.task_failed(name, task, error))
         source = Path(module.source).absolute()
-        handle = Handle(name, inbox)
-        slot = Slot(name, source, module, gate, inbox, tasks, handle, persistence)
+        recent = None
         if module.replay:
-            slot.recent = Recent(name, calls_max=module.replay, bytes_max=module.replay_bytes)
-        return slot
+            recent = Recent(name, calls_max=module.replay, bytes_max=module.replay_bytes)
+        handle = Handle(name, inbox, recent.serve if recent is not None else None)
+        return Slot(name, source, module, gate, inbox, tasks, handle, persistence, recent=recent)
 
     def _inbox(self, name: str, module: ModuleConfig, gate: Gate) -> Inbox:
         def failed(message: Message, error: BaseException) -> None:

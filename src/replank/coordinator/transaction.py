@@ -328,6 +328,8 @@ class Transaction:
         )
 
     def _tell(self, event: Event, where: Where) -> None:
+        if self.reason == "plan":
+            return  # nothing is reloaded, so nobody is told of phases of a reload
         if where == "window":
             self.publish(event)
             return

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 
 from replank.code.generation import Generation
 from replank.config import Config
+from replank.coordinator.growing import Growing
 from replank.coordinator.slot import Slot
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import CallKind
 from replank.instrumentation.events import Bus, ProbationEnded, ProbationStarted, Warned
 from replank.report import CallReport, ProbationReport
+from replank.state.collector import resident_bytes
 from replank.traffic.observing import Observer, Seen
 from replank.verification.checks import is_cancelled, run_checks
 from replank.verification.comparison import Sides, judge
@@ -134,12 +136,23 @@ class Watch:
         self._slower_since: dict[tuple[str, str], float] = {}
         """By module and call, the seconds that were left when it was first found slower."""
         self._last: tuple[CallReport, ...] = ()
+        self._growing: Growing | None = None
+        self._memory_before = 0
+        self._memory = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
     def active(self) -> bool:
         """Whether it watches still, or is held."""
         return self._state == "watching"
+
+    async def measure(self) -> None:
+        """Read what the old versions hold; before `begin`, while they are in memory."""
+        self._memory_before = resident_bytes()
+        if self._config.probation.observe:
+            growing = Growing(self._tx, self._config.probation.leak_budget_bytes)
+            await growing.begin()
+            self._growing = growing
 
     def begin(self) -> None:
         """Watch, from now on."""
@@ -181,8 +194,11 @@ class Watch:
             self._last = self._judged()
         for one in self._tx.each():
             leave_alone(one.slot, one.new)
+        self._memory = resident_bytes()
         report = self.report()
         self._bus.publish(ProbationEnded(id=self._tx.id, report=report))
+        for line in report.growing:
+            self._bus.publish(Warned(text=f"on probation {line}"))
         try:
             if self.on_end is not None:
                 await self.on_end(report)
@@ -203,6 +219,9 @@ class Watch:
             tripped=self._tripped,
             checks_passed=self._checks_passed,
             calls=calls,
+            growing=self._growing.lines if self._growing is not None else (),
+            memory_before_bytes=self._memory_before,
+            memory_bytes=resident_bytes() if self.active else self._memory,
         )
 
     async def _watch(self) -> None:
@@ -211,7 +230,7 @@ class Watch:
             await asyncio.sleep(min(every_s, self._countdown.left_s) or every_s)
             if self._countdown.held:
                 continue
-            found = await self._failed_check() or await self._failed_call()
+            found = await self._failed_check() or await self._failed_call() or await self._leaking()
             if found is not None and not self._countdown.held:
                 self._tripped = found
                 await self.end("tripped")
@@ -257,6 +276,9 @@ class Watch:
                     return found
                 await asyncio.sleep(0)  # a comparison takes about as long as a call
         return None
+
+    async def _leaking(self) -> str | None:
+        return await self._growing.look() if self._growing is not None else None
 
     def _lasting(self, judged: CallReport) -> str | None:
         """Return what is slower, once it has been slower at every look for long enough."""

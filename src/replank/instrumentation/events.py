@@ -221,6 +221,7 @@ AnyEvent = (
     | PhaseStarted
     | PhaseEnded
     | ReloadEnded
+    | CanaryMoved
     | ProbationStarted
     | ProbationEnded
     | GenerationRetired
@@ -284,6 +285,7 @@ class Bus:
 __all__ = [
     "AnyEvent",
     "Bus",
+    "CanaryMoved",
     "ConfigReloaded",
     "Event",
     "GenerationLeaked",

@@ -154,7 +154,7 @@ def _line_of_end(
     if isinstance(event, events.ProbationEnded):
         return line_of_probation(event.report)
     names = ", ".join(event.modules)
-    return f"reload {event.id} of {names}: on probation for {event.seconds:g} s"
+    return f"reload {event.id} of {names}: on probation for {event.seconds:.3g} s"
 
 
 def line_of_probation(report: ProbationReport) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from replank.code.generation import Generation, make_generation
+from replank.code.held import Held
 from replank.code.loader import Loader
 from replank.code.trace import candidate_traceback, constructor_error, location_of
 from replank.code.undeclared import Undeclared
@@ -147,6 +148,12 @@ class Worker:
         self._operations |= state.operations()
         self._notes |= {"hold_stream": self._calls.hold, "seal": state.seal, "unseal": state.unseal}
         self._tasks.adopt(lane, generation.methods)
+        held = Held(generation, lambda: self._tasks.all_running)
+        self._operations |= {
+            "held.sizes": held.sizes,
+            "held.begin": held.begin,
+            "held.look": held.look,
+        }
         handles = {one.module: OutsideHandle(one.module, self.link) for one in definition.uses}
         runtime = Runtime(name, OutsideHost(self.link), self._tasks.spawn)
         generation.wire(handles, runtime)

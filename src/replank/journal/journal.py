@@ -7,9 +7,9 @@ Two rules carry the promise that a crash loses nothing and half-does nothing:
 - `recover` marks what is still `prepared` as undone. So after a crash at any instruction what
   serves is exactly what the last commit record says.
 
-Writes queue for the one writer thread, in order, off the event loop; only the commit record, which
-is written while calls wait, has a short cut. Reads use a connection of
-their own: in WAL mode they never wait for a write, so they may run anywhere.
+Writes queue for the one writer thread, in order, off the event loop, and those that wait together
+share one flush of the disk; only the commit record, written while calls wait, has a short cut.
+Reads use a connection of their own: in WAL mode they never wait for a write, and may run anywhere.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ import msgspec
 
 from replank.errors import InternalError, JournalError
 from replank.journal import recovery, storage
+from replank.journal.folding import LogFolding
+from replank.journal.grouped import GroupedWrites
 from replank.journal.records import Committed, Participant, SnapshotRecord, utc_now
 from replank.report import ReloadReport
 from replank.threads import in_pool
@@ -60,10 +62,12 @@ class Journal:
         self._busy_timeout_s = busy_timeout_s
         self._reloads_kept = reloads_kept
         self._writer: ThreadPoolExecutor | None = None
+        self._grouped = GroupedWrites(self._in_transaction)
         self._write: sqlite3.Connection | None = None
         self._pause: sqlite3.Connection | None = None
         self._read: sqlite3.Connection | None = None
         self._read_lock = threading.Lock()
+        self._folding = LogFolding(self.path)
         self._last_epoch = 0
         self._last_generation: dict[str, int] = {}
 
@@ -184,8 +188,7 @@ class Journal:
             InternalError: The report contradicts the commit record.
         """
         await self._submit(lambda db: storage.finish(db, tx_id, report))
-        # Here nothing waits for the disk: the gates are open and the report is written.
-        if self._writer is not None:
+        if self._writer is not None:  # nothing waits for the disk now: the gates are open
             self._writer.submit(self._fold_log)
 
     async def state(self, tx_id: str) -> str | None:
@@ -297,12 +300,18 @@ class Journal:
         # It is only tidying: what cannot be folded now is folded after the next reload.
         with contextlib.suppress(sqlite3.Error, OSError):
             if self._write is not None:
-                storage.fold_log(self._write, self.path, _LOG_BYTES_MAX)
+                self._folding.after_reload(self._write, _LOG_BYTES_MAX)
 
     async def _submit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._writer is None:
             raise JournalError("the journal is closed", do="start the host again")
-        return await in_pool(self._writer, partial(self._in_transaction, work))
+        write = self._grouped.add(work)
+        try:
+            answer: T = await in_pool(self._writer, partial(self._grouped.settle, write))
+        except asyncio.CancelledError:
+            write.dropped = True
+            raise
+        return answer
 
     def _wait(self, work: Callable[[], T]) -> T:
         if self._writer is None:

@@ -154,13 +154,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def fold_log(connection: sqlite3.Connection, path: Path, above_bytes: int) -> None:
-    """Fold the write-ahead log into the file when it has grown; waits for nobody."""
-    log = path.with_name(path.name + "-wal")
-    if log.exists() and log.stat().st_size > above_bytes:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-
 def begin(
     db: sqlite3.Connection,
     tx_id: str,

@@ -329,10 +329,10 @@ class _Finder:
         return Migration(self.module, self.old, self.new, told, forward, way.lossy)
 
     def refused(
-        self, found: Iterable[Difference], end: int, path: tuple[Step, ...] = ()
+        self, found: tuple[Difference, ...], end: int, path: tuple[Step, ...] = ()
     ) -> SchemaError:
         unsafe = [one for one in found if not one.safe]
-        text = step_text(self.old.version, end, unsafe)
+        text = step_text(self.old.version, end, found)
         silent = self.old.version == self.new.version
         if silent:
             what = f"the state's shape changed, but its schema number is still {self.old.version}"

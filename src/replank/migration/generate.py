@@ -21,13 +21,14 @@ def step_text(start: int, end: int, differences: Iterable[Difference]) -> str:
     Returns:
         Source of a call of `step`; `...  # how?` marks what only the author knows.
     """
-    unsafe = [found for found in differences if not found.safe]
-    lines = [f"    {line}" for line in _lines(unsafe)]
+    found = list(differences)
+    # A field that has a default may be a removed one under its new name all the same.
+    came = [one for one in found if one.kind is Change.ADDED]
+    lines = [f"    {line}" for line in _lines([one for one in found if not one.safe], came)]
     return "\n".join([f"step({start}, {end},", *lines, ")"]) if lines else f"step({start}, {end})"
 
 
-def _lines(unsafe: list[Difference]) -> Iterable[str]:
-    came = [found for found in unsafe if found.kind is Change.ADDED]
+def _lines(unsafe: list[Difference], came: list[Difference]) -> Iterable[str]:
     for found in unsafe:
         if found.kind is Change.REMOVED:
             yield from _removed(found, came)
@@ -52,7 +53,8 @@ def _removed(found: Difference, came: list[Difference]) -> Iterable[str]:
     for other in came:
         if other.path.rpartition(".")[0] == parent and _like(found.old, other.new):
             name = other.path.rpartition(".")[2]
-            yield f"# how? renamed: rename({found.path!r}, {name!r}) instead of remove and add"
+            instead = "remove" if other.safe else "remove and add"
+            yield f"# how? renamed: rename({found.path!r}, {name!r}) instead of {instead}"
     default = _default(found.field)
     if default is None:
         yield f"remove({found.path!r}),  # lossy: give default=... for the way down"

@@ -74,7 +74,8 @@ class Run:
             location: Where it was met now.
             field: Where the operation parks below the node, when not at the node itself.
         """
-        key, where = (id(node), operation.signature), (*location, *field)
+        key = (id(node), operation.signature)
+        where = (*location, *field) if field else location
         before = self.seen.get(key)
         # The same path given twice means two changes in a row; another path, the same change.
         if before is not None and (

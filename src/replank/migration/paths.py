@@ -138,7 +138,7 @@ def nodes(
     Raises:
         MigrationError: The path leads through something without fields or items.
     """
-    yield from _nodes(tree, segments, 0, (), own)
+    return _nodes(tree, segments, 0, (), own)
 
 
 def _nodes(
@@ -151,8 +151,7 @@ def _nodes(
         return
     segment = segments[depth]
     if segment == "*":
-        for key, item in children(node, own, location):
-            yield from _nodes(item, segments, depth + 1, (*location, key), own)
+        yield from _items(node, segments, depth + 1, location, own)
     elif isinstance(node, dict):
         if segment in node:
             yield from _nodes(node[segment], segments, depth + 1, (*location, segment), own)
@@ -163,6 +162,16 @@ def _nodes(
         yield from _nodes(node[index], segments, depth + 1, (*location, index), own)
     else:
         raise no_field(segment, node, location)
+
+
+def _items(
+    node: Any, segments: tuple[str, ...], depth: int, location: Location, own: frozenset[str]
+) -> Iterator[tuple[Any, Location]]:
+    for key, item in children(node, own, location):
+        if depth < len(segments):
+            yield from _nodes(item, segments, depth, (*location, key), own)
+        elif item is not None:  # a generator for each record would cost more than its change
+            yield item, (*location, key)
 
 
 def children(node: Any, own: frozenset[str], location: Location) -> list[tuple[Any, Any]]:

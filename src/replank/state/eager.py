@@ -16,10 +16,12 @@ from replank.state.bad_policy import BadRecord, BadRecords
 from replank.state.holder import Holder
 from replank.state.items import Interpreted
 from replank.state.limits import StateLimits
+from replank.state.memo import Memo
 from replank.state.meter import Meter, metered
 from replank.state.parking import Parked, path_back_of, path_of
 from replank.state.residue import Residue as TableResidue
 from replank.state.routes import TableRoute
+from replank.state.sharing import Twins, seeds
 from replank.state.snapshot import Snapshot, restore, take
 from replank.state.whole import Way, WholeState
 from replank.threads import undisturbed
@@ -49,13 +51,17 @@ class Up:
         new, self.residue = self.migration.upgrade_and_park(tree, _again(self._parked))
         return new
 
-    def back(self, tree: dict[str, Any]) -> dict[str, Any] | None:
+    def back(
+        self, tree: dict[str, Any], new: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """Return what going up and down again makes of a state."""
         migration = self.migration
         # Nobody knows what a pair of functions loses on purpose: `migrations check` tells.
         if migration.identity or any(isinstance(one, Apply) for _, one in migration.forward):
             return None
-        new, lost = migration.upgrade_and_park(tree, _again(self._parked))
+        lost = self.residue
+        if new is None:
+            new, lost = migration.upgrade_and_park(tree, _again(self._parked))
         return migration.downgrade_and_park(new, lost)[0]
 
 
@@ -83,7 +89,7 @@ class Down:
                 old[one.table].setdefault(one.key, one.value)
         return old
 
-    def back(self, _tree: dict[str, Any]) -> None:
+    def back(self, _tree: dict[str, Any], _new: dict[str, Any] | None = None) -> None:
         """Say nothing: the state was checked on its way up."""
 
 
@@ -107,6 +113,7 @@ class EagerTransfer:
         items: By field, the way of the items that can be taken one by one.
         bad: Decides about records that do not migrate; without it the first one raises.
         parked: By the candidate's field, what an earlier return had no room for in its tables.
+        twins: Knows which objects are records of tables that travel otherwise.
     """
 
     mode = "eager"
@@ -120,7 +127,10 @@ class EagerTransfer:
         items: Mapping[str, Interpreted] | None = None,
         bad: BadRecords | None = None,
         parked: Mapping[str, TableResidue] | None = None,
+        twins: Twins | None = None,
     ) -> None:
+        self._twins = twins
+        self._has_twins = False
         self.module = module
         self._parked = parked or {}
         self.routes: tuple[TableRoute, ...] = ()
@@ -211,8 +221,11 @@ class EagerTransfer:
     def _take(self, *, rehearsed: bool) -> None:
         with _Cost(self, rehearsed=rehearsed, first=True):
             # In the window calls run on, maybe in other threads.
-            take = partial(_frozen, self.module, self._old)
+            met: Memo = {}
+            take = partial(_frozen, self.module, self._old, met)
             self._snapshot = undisturbed(take) if rehearsed else take()
+            if self._twins is not None:
+                self._has_twins = self._twins.mark(self._snapshot.tree, met)
         if not rehearsed and self._old.seal is not None:
             self._old.seal.differs = Differs(self.module, self._old, self._snapshot.tree)
         self.records = self._snapshot.records
@@ -226,7 +239,8 @@ class EagerTransfer:
 
     def _built(self, tree: dict[str, Any]) -> dict[str, Any]:
         new = self._new.definition
-        values = restore(tree, new.schema, hints=new.hints, own=self._new.own)
+        known = seeds(tree) if self._has_twins else None
+        values = restore(tree, new.schema, hints=new.hints, own=self._new.own, known=known)
         for name, residue in self._parked.items():
             if isinstance(values.get(name), dict):
                 residue.merge_into(values[name], read_form(new.hints[name]).args[-1])
@@ -246,7 +260,7 @@ class EagerTransfer:
         self._values = {}
 
 
-def _frozen(module: str, holder: Holder) -> Snapshot:
+def _frozen(module: str, holder: Holder, met: Memo | None = None) -> Snapshot:
     definition = holder.definition
     return take(
         module,
@@ -255,6 +269,7 @@ def _frozen(module: str, holder: Holder) -> Snapshot:
         label=definition.label,
         hints=definition.hints,
         own=holder.own,
+        met=met,
     )
 
 

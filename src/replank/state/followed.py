@@ -18,8 +18,9 @@ from replank.state.holder import Holder, Without
 from replank.state.limits import StateLimits
 from replank.state.meter import Meter, metered
 from replank.state.parking import Parked
+from replank.state.sharing import Twins
 from replank.state.slices import Slices
-from replank.state.transfer import TableTransfer
+from replank.state.transfer import Grace, TableTransfer
 from replank.state.windowed import WindowedTransfer
 from replank.traffic.drain import Drained
 
@@ -34,6 +35,7 @@ class FollowedTransfer:
         down: The way of the small state.
         window: The transfer by which the state came up.
         limits: What the reload may take.
+        grace: Waits until every call that runs now in the new generation has ended.
     """
 
     mode = "followed"
@@ -46,7 +48,9 @@ class FollowedTransfer:
         down: Down,
         window: WindowedTransfer,
         limits: StateLimits,
+        grace: Grace,
     ) -> None:
+        self._grace = grace
         self._window = window
         self.meter: Meter | None = None
         self._slices = Slices(limits.slice_s)
@@ -55,6 +59,7 @@ class FollowedTransfer:
             Without(new, {route.new_field for route in window.routes}),
             Without(old, {route.old_field for route in window.routes}),
             down,
+            twins=Twins(module, lambda: [one.mirror for one in self._followers().values()]),
         )
 
     @property
@@ -90,10 +95,10 @@ class FollowedTransfer:
     @metered
     async def snapshot(self, drained: Drained | None) -> None:
         """Follow what was written; in the pause, the rest of it."""
-        for follower in self._followers().values():
-            if drained is None:
-                await self._slices.run(follower.follow_slices())
-            else:
+        if drained is None:
+            await self.approach()
+        else:
+            for follower in self._followers().values():
                 follower.drain()
         await self._small.snapshot(drained)
 
@@ -113,8 +118,8 @@ class FollowedTransfer:
 
     async def approach(self) -> None:
         """Follow what was written since, until little is left for the pause."""
-        for follower in self._followers().values():
-            await self._slices.run(follower.follow_slices())
+        for transfer in self._window.transfers.values():
+            await transfer.follow(self._slices, self._grace)
 
     def digests(self) -> tuple[str, str]:
         """Return nothing: records were followed one by one."""

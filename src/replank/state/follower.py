@@ -22,14 +22,10 @@ from replank.errors import InternalError
 from replank.state.bad_policy import BadTable
 from replank.state.kinds import Inside, Tracking, declared_classes, kind_of
 from replank.state.layers import MISSING, SHARDS, Layers, Steps, shards
-from replank.state.mirror import Copy, Family, Mirror
-from replank.state.residue import PARKED, Residue
+from replank.state.mirror import MARKS_LEFT, PAUSE_S, Copy, Family, Mirror
+from replank.state.residue import PARKED, Residue, reader_of
 from replank.state.switch import Switch
 from replank.state.tables import FollowedTable, ReadFollowedTable
-from replank.state.watching import Sink
-
-LIMIT = 64
-PAUSE_S = 0.001
 
 
 class Follower:
@@ -66,6 +62,7 @@ class Follower:
         self._downgrade = downgrade
         self._bad = bad
         self._left_out: dict[Any, Any] = {}
+        self._readers: dict[type, Callable[[Any], Any]] = {}
         self._table = layers.table
         self._switch: Switch | None = None
         self.mirror = Mirror(
@@ -128,16 +125,7 @@ class Follower:
     def follow_slices(self) -> Copy:
         """Bring the old records up to date in small steps; call it again while probation lasts."""
         self._require_ready()
-        return self.mirror.catch_up_steps(LIMIT, PAUSE_S)
-
-    def take_read(self) -> Sink:
-        """Return the values read so far and begin anew; see `Window.take_read`."""
-        return self.mirror.take_read()
-
-    def copy_read_slices(self, values: Sink) -> Steps:
-        """Follow again what `take_read` returned a grace period ago."""
-        self._require_ready()
-        return self.mirror.copy_read_steps(values)
+        return self.mirror.catch_up_steps(MARKS_LEFT, PAUSE_S)
 
     def marks(self) -> int:
         """How many writes are not followed yet."""
@@ -215,8 +203,24 @@ class Follower:
         if made is PARKED:
             self.residue.park_record(key, new)
             return MISSING
-        self.residue.park(key, new, again)
+        if self._comes_back(new, again):
+            self.residue.forget(key)
+        else:
+            self.residue.park(key, new, again)
         return made
+
+    def _comes_back(self, new: Any, again: Any) -> bool:
+        """Whether going down and up again gives a record as it is: of most, nothing is parked."""
+        cls = type(new)
+        if type(again) is not cls:
+            return False
+        read = self._readers.get(cls)
+        if read is None:
+            read = self._readers[cls] = reader_of(cls)
+        try:
+            return bool(read(new) == read(again))
+        except AttributeError:  # a field that nobody has set
+            return False
 
     def _upgraded(self, mended: Any) -> Any:
         """Return what comes up again of a record that was mended, or None."""

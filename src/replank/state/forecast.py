@@ -1,6 +1,8 @@
 """What taking a module's state over will cost, said before any of it is done.
 
-It looks at some items of each field and scales up; nothing in it grows with the state.
+It looks at some items of each field and scales up; nothing in it grows with the state. What counts
+is the time on the processor: a sample that another process interrupts for some milliseconds would
+be scaled up to seconds, and the reload refused for them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from replank.state.holder import Holder
 from replank.state.items import Interpreted
 from replank.state.memo import new_memo
 from replank.state.meter import Forecast
+from replank.state.mirror import MARKS_LEFT
 from replank.state.routes import TableRoute
 from replank.state.snapshot import trees_of
 from replank.state.survey import size_of, survey
@@ -23,8 +26,6 @@ from replank.state.watching import quiet
 
 SAMPLE = 50
 """Items of a field that is copied in the pause that are timed."""
-MARKS = 64
-"""Records that a window leaves for the pause in any case."""
 EAGER_COPIES = 2.5
 """A copy without classes and the new values, in sizes of the state: both live in the pause."""
 NOTED_BYTES = 130
@@ -62,7 +63,7 @@ def forecast(
             size += found.bytes_estimate
             memory += found.records * NOTED_BYTES if lazy else found.window_bytes_estimate
             window_s += found.copy_s
-            pause_s += found.copy_s * min(1.0, MARKS / max(1, found.records))
+            pause_s += found.copy_s * min(1.0, MARKS_LEFT / max(1, found.records))
             notes += [f"{name}: {note}" for note in found.notes]
             continue
         seconds, count = _copy_s(old, name, value, items.get(name))
@@ -101,7 +102,7 @@ def _copy_s(old: Holder, name: str, value: Any, way: Interpreted | None) -> tupl
     hint = form.args[-1] if form.args else Any
     if form.kind == "tuple" and not form.variable:
         hint = Any
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with quiet():
         for item in sample:
             try:
@@ -112,7 +113,7 @@ def _copy_s(old: Holder, name: str, value: Any, way: Interpreted | None) -> tupl
                     way.thaw(way.up_node(node))
             except Exception:  # noqa: S112 - the rehearsal says what is wrong with it
                 continue
-    took = time.perf_counter() - begin
+    took = time.thread_time() - begin
     return took * len(value) / max(1, len(sample)), len(value)
 
 

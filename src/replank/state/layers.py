@@ -193,12 +193,6 @@ def phase_class(steady: type[AnyTable], mixin: type[AnyTable]) -> type[AnyTable]
     return found
 
 
-def forget_phase_classes(steady: type[AnyTable]) -> None:
-    """Drop what `phase_class` made for a class of a generation that is purged."""
-    for pair in [pair for pair in _phase_classes if pair[0] is steady]:
-        del _phase_classes[pair]
-
-
 def walk(layers: Layers, pick: Callable[[Any], Any], *, backwards: bool = False) -> Iterator[Any]:
     """Iterate over what a user sees, as a dict would, through every change of layers.
 

@@ -122,6 +122,23 @@ class LazyMirror(Mirror):
             family.shared[id(value)] = (value, places)
         return MISSING
 
+    def twin(self, key: Any) -> Any:
+        """Return what a key's record becomes: it is made now, and shown from the commit on."""
+        old = self.look(key)
+        made = self._family.early.get(id(old))
+        if made is None:
+            with quiet():
+                made = self._family.early[id(old)] = (old, self._make(key, old))
+        return made[1]
+
+    def early(self) -> list[tuple[Any, Any]]:
+        """Return what `twin` has made for all tables, as old and new records."""
+        return list(self._family.early.values())
+
+    def forget_early(self) -> None:
+        """Forget what `twin` has made: the old records may have changed since."""
+        self._family.early.clear()
+
     def take_twins(self, old: Any) -> list[tuple[Any, Any]]:
         """Return where an old object stands, as mirrors and keys, when that is more than once.
 
@@ -179,10 +196,19 @@ class LazyWindow(Window):
         super().open()
         self.mirror.place = self._place
 
+    def finish(self) -> int:
+        """Check what is still marked; calls wait. Return how many keys that were."""
+        self.mirror.forget_early()
+        return super().finish()
+
     def commit(self) -> None:
         """Let the table show new records; calls wait, and the journal decides."""
         super().commit()
         self.layers.bring = self._bring
+        for old, new in self.mirror.early():
+            for key in self.mirror.watch.places.keys(old):
+                if self.layers.current(key) is old:
+                    self._place(key, new, old)
 
     def undo(self) -> None:
         """Take the commit back: the old records show again, with every write up to it."""

@@ -18,9 +18,15 @@ from replank.state.parking import Parked, park_steps
 from replank.state.residue import Residue as TableResidue
 from replank.state.routes import TableRoute, table_routes
 from replank.state.slices import Slices
+from replank.state.transfer import Grace
 from replank.state.tree import Trees
-from replank.state.windowed import Grace, WindowedTransfer
+from replank.state.windowed import WindowedTransfer
 from replank.threads import undisturbed
+
+EAGER_PAUSE_MAX_S = 0.01
+"""A state whose copy takes longer gets a window, also with fewer records."""
+RECORDS_MIN = 200
+"""Records below which the pause is copied in anyway: what a window takes to set up is no less."""
 
 
 def make_transfer(
@@ -58,10 +64,18 @@ def make_transfer(
     routes = table_routes(old, new, migration)
     transfer: EagerTransfer | WindowedTransfer
     mode = _mode(module, old, routes, limits)
-    measured = () if mode is Mode.EAGER else routes
-    seen = undisturbed(lambda: forecast(old, measured, items, lazy=mode is Mode.LAZY))
+
+    def foreseen() -> Forecast:
+        measured = () if mode is Mode.EAGER else routes
+        return undisturbed(lambda: forecast(old, measured, items, lazy=mode is Mode.LAZY))
+
+    seen = foreseen()
+    if mode is Mode.EAGER is not limits.mode and _is_slow(seen, old, routes):
+        mode = Mode.WINDOWED
+        seen = foreseen()
     if mode is Mode.WINDOWED is not limits.mode and _above(seen, limits.memory_max_bytes):
-        mode, seen = Mode.LAZY, forecast(old, routes, items, lazy=True)
+        mode = Mode.LAZY
+        seen = foreseen()
     if mode is not Mode.EAGER:
         transfer = WindowedTransfer(
             module,
@@ -85,7 +99,7 @@ def make_transfer(
 
 
 def make_return(
-    module: str, new: Holder, old: Holder, came: Transfer, *, limits: StateLimits
+    module: str, new: Holder, old: Holder, came: Transfer, *, limits: StateLimits, grace: Grace
 ) -> Transfer:
     """Return the way back to a generation whose state was kept.
 
@@ -95,11 +109,12 @@ def make_return(
         old: The one that is to serve again.
         came: The transfer by which the state came up.
         limits: What the reload may take.
+        grace: Waits until every call that runs now in the serving generation has ended.
     """
     assert isinstance(came, EagerTransfer | WindowedTransfer), "a return is not taken back"
     down = Down(came.up, came.bad.set_aside())
     if isinstance(came, WindowedTransfer):
-        return FollowedTransfer(module, new, old, down, came, limits)
+        return FollowedTransfer(module, new, old, down, came, limits, grace)
     return EagerTransfer(module, new, old, down)
 
 
@@ -125,12 +140,20 @@ def _above(seen: Forecast, memory_max_bytes: int | None) -> bool:
     return memory_max_bytes is not None and seen.cost.memory_bytes > memory_max_bytes
 
 
+def _is_slow(seen: Forecast, old: Holder, routes: tuple[TableRoute, ...]) -> bool:
+    """Tell whether few records, but large ones, would take long in the pause."""
+    return seen.cost.pause_s > EAGER_PAUSE_MAX_S and _records(old, routes) >= RECORDS_MIN
+
+
+def _records(old: Holder, routes: tuple[TableRoute, ...]) -> int:
+    values = old.values()
+    return sum(len(values[route.old_field]) for route in routes)
+
+
 def _mode(module: str, old: Holder, routes: tuple[TableRoute, ...], limits: StateLimits) -> Mode:
     """Return what was chosen, or what suits the number of records; not AUTO."""
     if limits.mode is Mode.AUTO:
-        values = old.values()
-        records = sum(len(values[route.old_field]) for route in routes)
-        many = bool(routes) and records >= limits.windowed_from_records
+        many = bool(routes) and _records(old, routes) >= limits.windowed_from_records
         return Mode.WINDOWED if many else Mode.EAGER
     if limits.mode is not Mode.EAGER and not routes:
         raise SchemaError(

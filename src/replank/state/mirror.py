@@ -28,6 +28,10 @@ from replank.state.layers import MISSING, SHARDS, STEP, Layers, Steps
 from replank.state.watching import Sink, Watch, quiet
 
 ROUNDS_MAX = 12
+MARKS_LEFT = 16
+"""Marks that are left for the pause in any case: a tenth of a millisecond, twice that when cold."""
+PAUSE_S = 0.001
+"""What marks that do not become fewer may take in the pause."""
 MARKS_MAX = 2_000
 """Marks from which they are worked off during a walk: a dict of 40,000 stalls as it grows."""
 SHRINK_MIN = 0.8
@@ -55,6 +59,8 @@ class Family:
         self.mirrors: list[Mirror] = []
         self.shared: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
         """In lazy mode, the objects met under several keys, by id: with their mirrors and keys."""
+        self.early: dict[int, tuple[Any, Any]] = {}
+        """In lazy mode, the records that are made at the commit, by the old one's id: old, new."""
         self._back: Family | None = None
 
     def back(self) -> Family:
@@ -132,10 +138,16 @@ class Mirror:
         self._put(key, mirrored)
         for mirror in self._family.mirrors:
             for other in mirror.watch.places.keys(value):
+                if other is key and mirror is self:
+                    continue
                 if mirror.look(other) is value:
                     # Left out under one key, it is asked under each: every key counts.
                     other_made = mirror._make(other, value) if mirrored is MISSING else mirrored
                     mirror._put(other, other_made)
+
+    def twin(self, key: Any) -> Any:
+        """Return what a key's value is in the other version, or MISSING."""
+        return self.target[hash(key) % SHARDS].get(key, MISSING)
 
     def _known(self, value: Any, key: Any) -> Any:
         """Return what the same object became under another key, when that is up to date."""
@@ -282,7 +294,11 @@ class Mirror:
         return done
 
     def take_read(self) -> Sink:
-        """Return the values handed out so far and begin anew."""
+        """Return the values read so far and begin anew.
+
+        Wait a grace period, then give them to `copy_read_steps`: nobody holds them any more,
+        unless they were read again.
+        """
         touched = self.layers.touched
         if touched is None:
             return {}
@@ -308,8 +324,8 @@ class Mirror:
         return done
 
     def notes(self) -> list[Any]:
-        """Return the containers that say what is where, to be freed in slices."""
-        return [*self.watch.places.containers(), *self.watch.parts.containers()]
+        """Return the containers that say what is where, to be freed in slices; they are gone."""
+        return [*self.watch.places.take(), *self.watch.parts.take()]
 
     def containers(self) -> list[Any]:
         """Return everything of this mirror that is as large as the table, to be freed in slices."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -45,6 +46,14 @@ def fields_of(record: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     return dict(getattr(record, "__dict__", {}))
+
+
+def reader_of(cls: type) -> Callable[[Any], Any]:
+    """Return what reads all fields of a class's records at once, for comparing two of them."""
+    names = getattr(cls, "__struct_fields__", None)
+    if names is None and dataclasses.is_dataclass(cls):
+        names = [field.name for field in dataclasses.fields(cls)]
+    return attrgetter(*names) if names else fields_of
 
 
 def _plain(value: Any) -> Any:

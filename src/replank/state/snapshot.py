@@ -19,6 +19,7 @@ from replank.errors import MigrationError, SnapshotError
 from replank.plain import digest
 from replank.shapes import Schema
 from replank.state.format import Snapshot, SnapshotReader, frames
+from replank.state.memo import Memo
 from replank.state.names import Namespace
 from replank.state.tree import Trees, freeze
 
@@ -36,6 +37,7 @@ def take(
     own: Namespace | None = None,
     messages: Iterable[Any] = (),
     inbox_position: int = 0,
+    met: Memo | None = None,
 ) -> Snapshot:
     """Freeze a module's state.
 
@@ -49,13 +51,14 @@ def take(
         own: The generation's names; by default inferred from the hints.
         messages: Queued messages; frozen too.
         inbox_position: Of the last message that the state has seen.
+        met: Filled with the node of each object, by its id.
 
     Raises:
         MigrationError: A value cannot be taken apart.
     """
     trees = trees_of(hints or {}, own)
     named = {field.name for field in schema.fields}
-    tree = trees.freeze({name: value for name, value in values.items() if name in named})
+    tree = trees.freeze({name: value for name, value in values.items() if name in named}, met)
     return Snapshot(
         module=module,
         label=label,
@@ -75,6 +78,7 @@ def restore(
     *,
     hints: Mapping[str, Any],
     own: Namespace | None = None,
+    known: Memo | None = None,
 ) -> dict[str, Any]:
     """Build a generation's values from a tree of its own schema.
 
@@ -83,6 +87,7 @@ def restore(
         schema: The generation's schema.
         hints: Resolved hint of each field.
         own: The generation's names; by default inferred from the hints.
+        known: Objects that exist already, by the ids of their nodes.
 
     Returns:
         The values of the fields that the tree has; the others keep their defaults.
@@ -91,7 +96,7 @@ def restore(
         MigrationError: A value does not fit its type; a field is missing or unknown.
     """
     check_fields(tree, schema)
-    return trees_of(hints, own).thaw(tree)
+    return trees_of(hints, own).thaw(tree, known)
 
 
 def check_fields(found: Iterable[str], schema: Schema) -> None:

@@ -98,7 +98,7 @@ def _time(migrate: Callable[[Any], Any] | None, keys: list[Any], values: list[An
     if migrate is None or not values:
         return 0.0
     with quiet():
-        begin = time.perf_counter()
+        begin = time.thread_time()
         for key, value in zip(keys, values, strict=True):
             try:
                 migrate(value)
@@ -108,7 +108,7 @@ def _time(migrate: Callable[[Any], Any] | None, keys: list[Any], values: list[An
                     found=repr(value)[:200],
                     do="correct the migration step, then reload again",
                 ) from error
-        return (time.perf_counter() - begin) / len(values)
+        return (time.thread_time() - begin) / len(values)
 
 
 def size_of(value: Any, depth: int = 3) -> int:

@@ -89,4 +89,5 @@ class Switch:
                 count += 1
                 if not count % step:
                     yield
+            layers.fresh[index] = {}  # an emptied dict keeps its room, and the old values need it
         yield from layers.settle_steps(step)

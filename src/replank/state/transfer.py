@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from replank.state.collector import release_in_slices
-from replank.state.mirror import CopyOutcome
+from replank.state.mirror import CopyOutcome, Mirror
 from replank.state.slices import Slices
 from replank.state.window import Window, WindowState
 
@@ -40,9 +40,6 @@ class TransferStatistics(msgspec.Struct, frozen=True, kw_only=True):
     predicted_pause_s: float = 0.0
     reads_count: bool = False
     """Whether what is read counts as written."""
-    shared_parts: int = 0
-    """Records inside records that belong to more than one key: their identity is kept only as far
-    as the migration itself keeps it."""
     parked: int = 0
     """Keys with data in the residue."""
 
@@ -74,15 +71,36 @@ class TableTransfer(Window):
             self.note_reads()
             await grace()
             outcome = await slices.run(self.copy_slices())
-        if grace is not None and self.layers.touched:
-            values = self.take_read()
-            try:
-                await grace()
-                await slices.run(self.copy_read_slices(values))
-            except BaseException:
-                self.layers.touched |= values  # they may still change: left for the pause
-                raise
+        if grace is not None:
+            await self._copy_read(slices, grace, self.mirror)
         return outcome
+
+    async def follow(self, slices: Slices, grace: Grace) -> None:
+        """Bring the old records in step with what was written since the commit.
+
+        Args:
+            slices: Runs the steps between traffic.
+            grace: Waits for the calls that run now: what they have read may change until then.
+
+        Raises:
+            MigrationError: A new record does not go down.
+        """
+        follower = self.follower()
+        await slices.run(follower.follow_slices())
+        await self._copy_read(slices, grace, follower.mirror)
+
+    async def _copy_read(self, slices: Slices, grace: Grace, mirror: Mirror) -> None:
+        """Mirror again what was read before, once nobody can hold it any more."""
+        if not self.layers.touched:
+            return
+        values = mirror.take_read()
+        try:
+            await grace()
+            await slices.run(mirror.copy_read_steps(values))
+        except BaseException:
+            if self.layers.touched is not None:
+                self.layers.touched |= values  # they may still change: left for the pause
+            raise
 
     async def fold(self, slices: Slices) -> None:
         """Bring the new records to their places while the new version serves, then free."""
@@ -112,6 +130,5 @@ class TableTransfer(Window):
             convert_s=mirror.seconds,
             predicted_pause_s=mirror.predicted_pause_s(),
             reads_count=self.layers.touched is not None,
-            shared_parts=mirror.watch.shared_parts,
             parked=len(self.residue),
         )

@@ -14,7 +14,7 @@ from replank.hints import read_form
 from replank.plain import show, too_deep
 from replank.state.building import Mismatch
 from replank.state.freezing import Freezer
-from replank.state.memo import Conflict, new_memo
+from replank.state.memo import Conflict, Memo, new_memo
 from replank.state.names import Namespace
 from replank.state.thawing import Thawer
 
@@ -34,36 +34,42 @@ class Trees:
         self.freezer = Freezer(self.own)
         self.thawer = Thawer(self.own)
 
-    def freeze(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def freeze(self, values: Mapping[str, Any], met: Memo | None = None) -> dict[str, Any]:
         """Turn state values into a tree; nothing of the values is changed or shared.
 
         Args:
             values: The state, field by field.
+            met: Filled with the node of each object, by its id.
 
         Raises:
             MigrationError: An object cannot be taken apart, or the state is nested too deeply.
         """
         try:
-            return self._freeze(values, typed=True)
+            return self._freeze(values, met, typed=True)
         except Conflict:
             # Rare: one list in two fields, of which only one says what its items are.
-            return self._freeze(values, typed=False)
+            return self._freeze(values, met, typed=False)
         except RecursionError:
             raise too_deep() from None
 
-    def _freeze(self, values: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
-        memo = new_memo()
+    def _freeze(
+        self, values: Mapping[str, Any], met: Memo | None, *, typed: bool
+    ) -> dict[str, Any]:
+        memo = {} if met is None else met
+        memo.clear()
+        memo.update(new_memo())
         freezer = self.freezer if typed else Freezer(self.own, typed=False)
         return {
             name: freezer.walk(self.hints.get(name, Any))(value, memo)
             for name, value in values.items()
         }
 
-    def thaw(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+    def thaw(self, tree: Mapping[str, Any], known: Memo | None = None) -> dict[str, Any]:
         """Build state values from a tree, each checked against its type.
 
         Args:
             tree: What `freeze` made, possibly in another generation, and migrations changed.
+            known: Objects that exist already, by the ids of their nodes.
 
         Returns:
             The values of the fields that the tree holds.
@@ -71,7 +77,7 @@ class Trees:
         Raises:
             MigrationError: A value does not fit its type, or its class is gone.
         """
-        memo = new_memo()
+        memo = new_memo() | (known or {})
         values: dict[str, Any] = dict.fromkeys(tree)
         # A part that an untyped field shares with a typed one is built, and checked, by its type.
         for name in sorted(
@@ -86,9 +92,6 @@ class Trees:
             except RecursionError:
                 raise too_deep() from None
         return values
-
-    def _untyped(self, name: str) -> bool:
-        return read_form(self.hints.get(name, Any)).kind == "any"
 
 
 def mismatch_error(error: Mismatch) -> MigrationError:

@@ -150,15 +150,27 @@ class Places:
 
     def keys(self, value: Any) -> tuple[Any, ...]:
         """Return the keys noted for an object."""
-        number = id(value)
+        return self.keys_at(id(value))
+
+    def keys_at(self, number: int) -> tuple[Any, ...]:
+        """Return the keys noted for an object's id; it may be another object's by now."""
         known = self._shards[(number >> 4) % SHARDS].get(number, MISSING)
         if known is MISSING:
             return ()
         return tuple(known) if type(known) is _Keys else (known,)
 
-    def containers(self) -> list[Any]:
-        """Return the small dicts, to be emptied in slices."""
-        return list(self._shards)
+    def at(self, index: int) -> dict[int, Any]:
+        """Return one of the small dicts: keys by ids."""
+        return self._shards[index]
+
+    def several(self, index: int) -> list[int]:
+        """Return the ids in one of the small dicts that were noted under several keys."""
+        return [number for number, known in self._shards[index].items() if type(known) is _Keys]
+
+    def take(self) -> list[Any]:
+        """Return the small dicts, to be freed in slices, and begin anew."""
+        taken, self._shards = self._shards, shards()
+        return taken
 
 
 class Watch:
@@ -170,8 +182,8 @@ class Watch:
         self.parts = Places()
         self.blind: Kind | None = None
         """A kind met that cannot be watched by its writes; the table's reads must be noted."""
-        self.shared_parts = 0
-        """Parts (records inside records) that were met under more than one key."""
+        self.has_parts = False
+        """Whether any record holds something that may change on its own."""
         self.on = False
         self.strays: list[dict[int, Any]] | None = None
         """Objects written before all their keys were known; `note` says when it meets one."""
@@ -245,10 +257,28 @@ class Watch:
                     continue
                 seen.add(id(part))
                 self._meet(part)
-                if part_kind.own is not Tracking.FROZEN and self.parts.add(part, key):
-                    self.shared_parts += 1
+                if part_kind.own is not Tracking.FROZEN:
+                    self.has_parts = True
+                    self.parts.add(part, key)
                 if part_kind.inside is not Inside.NOTHING:
                     waiting.append((part, part_kind))
+
+    def part(self, value: Any, number: int) -> Any:
+        """Return what a value holds inside under an id, or None."""
+        seen = {id(value)}
+        waiting = [value]
+        while waiting:
+            owner = waiting.pop()
+            for part in self._kind(type(owner)).parts(owner):
+                if id(part) == number:
+                    return part
+                if id(part) not in seen and not self._kind(type(part)).atom:
+                    seen.add(id(part))
+                    waiting.append(part)
+        return None
+
+    def _kind(self, cls: type) -> Kind:
+        return self._kinds.get(cls) or self.learn(cls)
 
     def owners(self, part: Any) -> tuple[Any, ...]:
         """Return the keys whose values hold a written object inside."""

@@ -29,8 +29,13 @@ class Way(Protocol):
     def upgrade(self, tree: Tree) -> Tree:
         """Return the new state; the old one is not touched."""
 
-    def back(self, tree: Tree) -> Tree | None:
-        """Return what going up and down again makes of it; None when that says nothing."""
+    def back(self, tree: Tree, new: Tree | None = None, /) -> Tree | None:
+        """Return what going up and down again makes of it; None when that says nothing.
+
+        Args:
+            tree: The old state, or a part of it.
+            new: What the last `upgrade` made of it, when it was this very tree.
+        """
 
 
 class WholeState:
@@ -93,7 +98,7 @@ class WholeState:
     ) -> dict[str, Any]:
         new = _upgraded(self._way, tree, self._module)
         begin = perf_counter()
-        self._check_back(tree)
+        self._check_back(tree, new)
         self.checking_s += perf_counter() - begin
         for field, records in mended.items():
             name = self._items[field].fields[1]
@@ -139,7 +144,7 @@ class WholeState:
                 made[key] = self._tables[field].handle_node(key, node, error)
         return made
 
-    def _check_back(self, tree: Tree) -> None:
+    def _check_back(self, tree: Tree, new: Tree) -> None:
         """Make sure that what was not checked yet comes back by going down again.
 
         Raises:
@@ -148,7 +153,9 @@ class WholeState:
         part = self._unchecked(tree)
         if not part:
             return
-        back = self._way.back(part)
+        if 2 * _size(part) > _size(tree):  # it has gone up already: the other half of the way
+            part = tree
+        back = self._way.back(part, new if part is tree else None)
         if back is None or same(back, part):
             self._checked = tree
             return
@@ -181,6 +188,10 @@ class WholeState:
 
 def _has_items(node: Any) -> bool:
     return isinstance(node, dict) and TYPE_KEY not in node
+
+
+def _size(tree: Tree) -> int:
+    return sum(len(node) if _has_items(node) else 1 for node in tree.values())
 
 
 def _try(way: Interpreted, node: Any) -> None:

@@ -23,20 +23,14 @@ from replank.state.collector import release_in_slices
 from replank.state.follower import PARKED, Follower, Residue
 from replank.state.kinds import Tracking, classify
 from replank.state.layers import MISSING, Layers, Steps, shards
-from replank.state.mirror import Copy, CopyOutcome, Family, Mirror
+from replank.state.mirror import MARKS_LEFT, PAUSE_S, Copy, CopyOutcome, Family, Mirror
 from replank.state.rehearsed import RehearsedTable
 from replank.state.switch import Switch
 from replank.state.tables import CopyingTable, FoldingTable, LayeredTable
-from replank.state.watching import Sink
 from replank.table import Table
 
 Upgrade = Callable[[Any], Any]
 Downgrade = Callable[[Any, Any], Any]
-
-LIMIT = 64
-"""Marks that are left for the pause in any case: about 0.2 ms."""
-
-PAUSE_S = 0.001
 
 
 class WindowState(enum.StrEnum):
@@ -86,7 +80,7 @@ class Window:
         new_type: Any = None,
         residue: Residue | None = None,
         family: Family | None = None,
-        limit: int = LIMIT,
+        limit: int = MARKS_LEFT,
         pause_s: float = PAUSE_S,
         parking: Residue | None = None,
         bad: BadTable | None = None,
@@ -171,19 +165,6 @@ class Window:
         if self.layers.touched is None:
             self.layers.touched = {}
         self._walked = False
-
-    def take_read(self) -> Sink:
-        """Return the values read so far and begin anew.
-
-        Wait a grace period, then give them to `copy_read_slices`: nobody holds them any more,
-        unless they were read again.
-        """
-        self._require(WindowState.OPEN)
-        return self.mirror.take_read()
-
-    def copy_read_slices(self, values: Sink) -> Steps:
-        """Copy again what `take_read` returned a grace period ago."""
-        return self.mirror.copy_read_steps(values)
 
     def finish(self) -> int:
         """Copy what is still marked; calls wait. Return how many keys that were."""
@@ -301,16 +282,6 @@ class Window:
                 do="declare the downgrade of each migration step to make a rollback possible",
             )
         return self._follower
-
-    def counterpart(self, old: Any) -> Any:
-        """Return what an old record became, or None when it is not in this table.
-
-        For state outside the table that refers to the same record; until the fold begins.
-        """
-        for key in self.mirror.watch.places.keys(old):
-            if self.layers.current(key) is old:
-                return self.mirror.target[hash(key) % len(self.mirror.target)].get(key)
-        return None
 
     def _convert(self, key: Any, old: Any) -> Any:
         try:

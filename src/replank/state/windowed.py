@@ -17,7 +17,7 @@ In the order of time:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -30,17 +30,16 @@ from replank.state.items import Interpreted
 from replank.state.lazy import LazyTransfer
 from replank.state.limits import StateLimits
 from replank.state.meter import Meter, metered
-from replank.state.mirror import CopyOutcome, Family
+from replank.state.mirror import CopyOutcome, Family, Mirror
 from replank.state.parking import Parked
 from replank.state.residue import Residue
 from replank.state.routes import TableRoute
+from replank.state.sharing import Twins, parts_shared_steps
 from replank.state.slices import Slices
-from replank.state.transfer import TableTransfer
+from replank.state.transfer import Grace, TableTransfer
 from replank.state.window import WindowState
 from replank.table import Table
 from replank.traffic.drain import Drained
-
-Grace = Callable[[], Awaitable[object]]
 
 
 class WindowedTransfer:
@@ -97,8 +96,9 @@ class WindowedTransfer:
             up,
             {name: way for name, way in items.items() if name not in large},
             bad,
+            twins=Twins(module, self._mirrors),
         )
-        family = Family()
+        family = self._family = Family()
         self._tables: dict[str, Table[Any, Any]] = {}
         self._transfers: dict[str, TableTransfer] = {}
         for route in routes:
@@ -166,6 +166,7 @@ class WindowedTransfer:
             await self._grace()
             for name, transfer in self._transfers.items():
                 self._decide(name, transfer, await transfer.copy(self._slices, self._grace))
+            await self._slices.run(parts_shared_steps(self.module, self._family))
         await self._small.snapshot(drained)
 
     @metered
@@ -225,10 +226,14 @@ class WindowedTransfer:
         finally:
             self._guard.close()
 
-    async def follow(self) -> None:
-        """Keep the old records in step with what was written, in slices."""
+    async def follow(self, grace: Grace) -> None:
+        """Keep the old records in step with what was written, in slices.
+
+        Args:
+            grace: Waits until every call that runs now in the new generation has ended.
+        """
         for transfer in self._transfers.values():
-            await self._slices.run(transfer.follower().follow_slices())
+            await transfer.follow(self._slices, grace)
 
     async def forget(self) -> None:
         """End the following: the old state is freed, in slices; in lazy mode, migrated first."""
@@ -244,6 +249,9 @@ class WindowedTransfer:
     def transfers(self) -> Mapping[str, TableTransfer]:
         """The transfer of each table, by the candidate's field."""
         return self._transfers
+
+    def _mirrors(self) -> list[Mirror]:
+        return self._family.mirrors
 
     def _decide(self, field: str, transfer: TableTransfer, outcome: CopyOutcome) -> None:
         """Go on when the pause stays within its budget; else say why not."""

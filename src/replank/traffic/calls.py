@@ -7,6 +7,7 @@ import contextvars
 import traceback
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
@@ -14,7 +15,8 @@ from typing import Any, Protocol
 import msgspec
 
 from replank.suspended import references
-from replank.traffic.leaf import LeafPass
+from replank.traffic.beat import BEAT_S
+from replank.traffic.leaf import SINCE, LeafPass
 from replank.traffic.thread_calls import ThreadCall
 
 _STACK_DEPTH_MAX = 50
@@ -35,9 +37,11 @@ class LaneOfChain(Protocol):
 
     chains: set[Chain]
     leaf: LeafPass | None
+    quick: bool
     on_empty: Callable[[], None] | None
     seal: Any
     timed: bool
+    timed_since: float
     left_behind: dict[Chain, ThreadCall]
 
     @property
@@ -53,17 +57,19 @@ class LaneOfChain(Protocol):
         """How many calls from outside are in flight there."""
 
 
-class Chain(msgspec.Struct, eq=False):
+class Chain(msgspec.Struct, eq=False, gc=False):
     """One call from outside with all the calls it makes in turn; it carries its own admission.
 
     Every suspending call makes one. It is a Struct because that is made in half the time of a plain
-    object, and when it has ended it stays in its context, dead: to put the context back costs more
-    than to ask the next one that looks whether the chain lives.
+    object, and unknown to the collector, which would take a third again: a chain that has ended
+    refers to nothing. Ended, it stays in its context, dead: to put the context back costs more than
+    to ask the next one that looks whether the chain lives.
 
     Attributes:
         first: The lane that it entered first; None once it has ended.
         call: Name of its outermost call.
-        started_at: When it began, in seconds of `perf_counter`.
+        started_at: When it began, in seconds of `perf_counter`; up to a beat earlier when it began
+            while nobody looked.
         others: Further lanes that it has touched, in order; None for none.
         waits_at: The gates at which branches of it wait.
         blocker: Set when a drain's policy ends the call.
@@ -126,16 +132,23 @@ class Chain(msgspec.Struct, eq=False):
         if first is None:
             return
         if first.timed:
-            gate = first.gate
-            gate.longest_call_s = max(gate.longest_call_s, perf_counter() - self.started_at)
+            self._note_length(first)
         self.first = None
         first.chains.discard(self)
         if first.on_empty is not None or self.others is not None:
             self._tell(first)
 
+    def _note_length(self, first: LaneOfChain) -> None:
+        began, since = self.started_at, first.timed_since
+        if began < since:  # known to a beat only: it took this long, or a little less than this
+            began = min(began + BEAT_S, since)
+        gate = first.gate
+        gate.longest_call_s = max(gate.longest_call_s, perf_counter() - began)
+
     def _tell(self, first: LaneOfChain) -> None:
         """Tell the drains of every lane that this chain has left."""
         others, self.others = self.others or [], None
+        self.waits_at = ()
         for lane in others:
             lane.chains.discard(self)
         for lane in (first, *others):
@@ -220,7 +233,7 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
 
     Args:
         lanes: The lanes that are being drained.
-        since: When the drain began; calls whose beginning nobody noted are at least as old.
+        since: When the drain began; a call whose beginning nobody noted is at least as old.
     """
     lanes = tuple(lanes)
     chains = {chain for lane in lanes for chain in tuple(lane.chains)}
@@ -240,16 +253,16 @@ def find_blockers(lanes: Iterable[LaneOfChain], since: float | None = None) -> t
                 chain=chain,
             )
         )
-    age_s = now - (now if since is None else since)
+    least_s = now - (now if since is None else since)
     for lane in lanes:
         module = lane.gate.module
         found = [one for one in held.leaves if one[0] is lane]
         blockers += [
-            Blocker(module, call, age_s, stack, task, (module,), leaf=lane.leaf)
-            for _, call, task, stack in found
+            Blocker(module, call, max(least_s, now - began), stack, task, (module,), leaf=lane.leaf)
+            for _, call, task, stack, began in found
         ]
         unseen = lane.in_flight - len(lane.chains) - len(found)  # run by something else than a task
-        blockers += [Blocker(module, "a call", age_s, (), None, (module,))] * unseen
+        blockers += [Blocker(module, "a call", least_s, (), None, (module,))] * unseen
     return tuple(blockers)
 
 
@@ -258,7 +271,7 @@ class _Holders:
     """Which task holds which call, and where it stands."""
 
     chains: dict[int, tuple[asyncio.Task[Any] | None, tuple[str, ...]]]
-    leaves: list[tuple[LaneOfChain, str, asyncio.Task[Any] | None, tuple[str, ...]]]
+    leaves: list[tuple[LaneOfChain, str, asyncio.Task[Any] | None, tuple[str, ...], float]]
 
 
 def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
@@ -275,7 +288,8 @@ def _holders(chains: set[Chain], lanes: tuple[LaneOfChain, ...]) -> _Holders:
                     held.chains[id(value)] = (holder, tuple(map(_place, frames[depth:])))
                 elif isinstance(value, LeafPass) and value.lane in lanes:
                     places = tuple(map(_place, frames[depth:]))
-                    held.leaves.append((value.lane, frame.f_code.co_name, holder, places))
+                    began = frame.f_locals.get(SINCE, inf)
+                    held.leaves.append((value.lane, frame.f_code.co_name, holder, places, began))
     return held
 
 

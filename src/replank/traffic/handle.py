@@ -13,6 +13,9 @@ from replank.traffic.messages import Inbox, Message
 
 _OWN_NAMES = frozenset({"send", "blocking"})
 
+OnServe = Callable[[dict[str, Any], Lane], None]
+"""Is told of a handle's own names whenever they lead to a lane's entries anew."""
+
 
 class Handle:
     """Call a module, whichever generation serves.
@@ -30,13 +33,15 @@ class Handle:
     _name: str
     _inbox: Inbox
     _entries: dict[str, Callable[..., Any]]
+    _on_serve: OnServe | None
 
-    def __init__(self, name: str, inbox: Inbox) -> None:
+    def __init__(self, name: str, inbox: Inbox, on_serve: OnServe | None = None) -> None:
         self.__dict__["_name"] = name
         self.__dict__["_inbox"] = inbox
         self.__dict__["send"] = Sender(self)
         self.__dict__["blocking"] = Blocking(self)
         self.__dict__["_entries"] = {}
+        self.__dict__["_on_serve"] = on_serve
 
     def _serve(self, lane: Lane) -> None:
         """Point every call at a generation's lane."""
@@ -45,6 +50,9 @@ class Handle:
             space.pop(old, None)
         space["_entries"] = lane.entries
         space.update({k: v for k, v in lane.entries.items() if k not in _OWN_NAMES})
+        on_serve: OnServe | None = space["_on_serve"]
+        if on_serve is not None:
+            on_serve(space, lane)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):

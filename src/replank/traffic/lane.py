@@ -59,6 +59,8 @@ class Lane:
 
     Attributes:
         open: Whether calls enter without a second look; the hot path tests only this.
+        quick: Whether suspending calls enter and leave without a second look: nobody waits for the
+            lane, times its calls or has sealed it.
         calls: How many calls have entered.
         chains: The chains in flight here.
         leaf: Counts the suspending calls of a module that calls no other one: they need no chain
@@ -68,6 +70,9 @@ class Lane:
     """
 
     __slots__ = (
+        "_on_empty",
+        "_seal",
+        "_timed",
         "calls",
         "chains",
         "contract",
@@ -78,12 +83,11 @@ class Lane:
         "leaf",
         "left_behind",
         "methods",
-        "on_empty",
         "open",
-        "seal",
+        "quick",
         "state",
         "streams",
-        "timed",
+        "timed_since",
     )
 
     def __init__(self, gate: GateLike, generation: int) -> None:
@@ -93,20 +97,54 @@ class Lane:
         self.state = LaneState.PREPARED
         self.calls = 0
         self.chains: set[Chain] = set()
-        self.leaf: LeafPass | None = None
         self.entries: dict[str, Callable[..., Any]] = {}
         self.methods: dict[str, Callable[..., Any]] = {}
-        self.on_empty: Callable[[], None] | None = None
         self.contract: Mapping[str, Call] = {}
         """What is known of each call, by name."""
         self.label = f"{gate.module} (generation {generation})"
         self.streams = OpenStreams()
         self.left_behind: dict[Chain, ThreadCall] = {}
         """Calls that run in a thread on, though their callers have given up."""
-        self.seal: Any = None
-        """Keeps calls that outlive the generation from writing; None while it serves."""
-        self.timed = False
+        self.timed_since = 0.0
+        self.leaf: LeafPass | None = None
+        self._on_empty: Callable[[], None] | None = None
+        self._seal: Any = None
+        self._timed = False
+        self.quick = True
+
+    def _look(self) -> None:
+        quiet = self._on_empty is None and self._seal is None
+        self.quick = quiet and not self._timed
+
+    @property
+    def on_empty(self) -> Callable[[], None] | None:
+        """What is told when nothing is in flight any more; None while nobody waits for that."""
+        return self._on_empty
+
+    @on_empty.setter
+    def on_empty(self, on_empty: Callable[[], None] | None) -> None:
+        self._on_empty = on_empty
+        self._look()
+
+    @property
+    def seal(self) -> Any:
+        """What keeps calls that outlive the generation from writing; None while it serves."""
+        return self._seal
+
+    @seal.setter
+    def seal(self, seal: Any) -> None:
+        self._seal = seal
+        self._look()
+
+    @property
+    def timed(self) -> bool:
         """Whether calls are timed: while a reload is in its window."""
+        return self._timed
+
+    @timed.setter
+    def timed(self, timed: bool) -> None:
+        self._timed, self.timed_since = timed, perf_counter()
+        self._look()
 
     @property
     def in_flight(self) -> int:
@@ -142,10 +180,7 @@ class Lane:
         if leaf is not None:
             leaf.count += 1
             return leaf
-        chain = Chain(self, call, perf_counter())  # as `Chain.of` and `begin`, on the hot path
-        self.chains.add(chain)
-        chain_var.set(chain)
-        return chain
+        return Chain.of(self, call).begin()
 
     def forget(self, chain: Chain) -> None:
         """Count a chain out that goes on: it is kept where it stands; tells the drain if the last.

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 GRACE_LOOK_S = 0.001
+SINCE = "__replank_since__"
+"""The local variable of a counted call that says when it began, to a beat; no class mangles it."""
 
 
 class LaneOfLeaf(Protocol):
     """What a count needs of its lane."""
 
+    quick: bool
     on_empty: Callable[[], None] | None
     seal: Any
 
@@ -34,6 +37,8 @@ class LeafPass:
 
     __slots__ = ("blocker", "count", "lane", "other")
 
+    others: ClassVar[tuple[()]] = ()
+    """Not None, unlike a chain's that touched one lane: an entry lets `leave` do what is due."""
     blocker: Any
     """Set when a drain's policy ends its calls."""
 
@@ -46,7 +51,7 @@ class LeafPass:
         """Count one call out."""
         self.count -= 1
         lane = self.lane
-        if lane.on_empty is not None and not lane.in_flight:
+        if not lane.quick and lane.on_empty is not None and not lane.in_flight:
             lane.on_empty()
 
     async def ended(self) -> None:

@@ -27,14 +27,15 @@ class SealOfLane(Protocol):
         """
 
 
-class AbortedChain(Chain, eq=False):
+class AbortedChain(Chain, eq=False, gc=False):
     """A chain whose call was cancelled by a drain: its caller gets `CallAborted`."""
 
     def leave(self) -> None:
         """End the call; a cancellation by the drain becomes the error that says so."""
         error = _leaving(sys._getframe(1))
         super().leave()
-        _say_aborted(error, self.blocker)
+        blocker, self.blocker = self.blocker, None  # it refers to the chain, and no collector sees
+        _say_aborted(error, blocker)
 
 
 class AbortedPass(LeafPass):
@@ -49,7 +50,7 @@ class AbortedPass(LeafPass):
         _say_aborted(error, self.blocker)
 
 
-class OutlivingChain(Chain, eq=False):
+class OutlivingChain(Chain, eq=False, gc=False):
     """A detached chain: at its end it is looked whether it wrote behind the seal."""
 
     def leave(self) -> None:

@@ -54,6 +54,11 @@ class Tasks:
         return len(self._running)
 
     @property
+    def all_running(self) -> Mapping[asyncio.Task[Any], str | None]:
+        """What runs, timers included, with the names of the methods."""
+        return self._running
+
+    @property
     def resumable(self) -> tuple[str, ...]:
         """Names of the spawned methods that run, or are held: a next generation goes on with."""
         return tuple(name for name in (*self._running.values(), *self._held.values()) if name)

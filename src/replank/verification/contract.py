@@ -4,6 +4,11 @@ A change is *breaking* when a call that was right for the old version can be wro
 it is not taken any more, or its answer is not what the caller was told to expect. Everything else
 is told too, but stops nobody.
 
+griffe and its like compare sources as they are written. Here two versions are loaded anyhow, and
+what counts is what handles see of them: a call made by a decorator or taken from a base class, a
+record's fields after inheritance, `@query`, a `def` that is as good as an `async def`. So what is
+compared is what `describe_definition` reads from the loaded module, in the probe and in the host.
+
 Through a handle a plain `def` is awaited like an `async def`, so a change between the two breaks
 nothing; a stream is iterated, so a change from or to one does.
 """
@@ -51,6 +56,8 @@ class ContractKind(enum.StrEnum):
     DEFAULT_CHANGED = "default_changed"
     RESULT_WIDENED = "result_widened"
     RESULT_NARROWED = "result_narrowed"
+    CHECK_REMOVED = "check_removed"
+    CHECK_ADDED = "check_added"
 
 
 class ContractChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +93,7 @@ def compare_contracts(old: Described, new: Described) -> tuple[ContractChange, .
         _change(name, ContractKind.CALL_ADDED, "is new")
         for name in after.keys() - before.keys() - set(heirs.values())
     ]
+    found += _checks(old, new)
     for name in before.keys() & after.keys():
         found += _CallComparison(name, before[name], after[name], types).changes()
     return tuple(sorted(found, key=lambda one: (not one.breaking, one.call)))
@@ -95,6 +103,16 @@ def _change(
     call: str, kind: ContractKind, text: str, *, breaking: bool = False, sep: str = " "
 ) -> ContractChange:
     return ContractChange(call=call, kind=kind, text=f"{call}{sep}{text}", breaking=breaking)
+
+
+def _checks(old: Described, new: Described) -> Iterator[ContractChange]:
+    """Yield the checks and invariants that came or went: nobody calls them, so nothing breaks."""
+    for what, key in (("check", "checks"), ("invariant", "invariants")):
+        before, after = set(old.get(key, ())), set(new.get(key, ()))
+        for name in before - after:
+            yield _change(name, ContractKind.CHECK_REMOVED, f"is no {what} any more")
+        for name in after - before:
+            yield _change(name, ContractKind.CHECK_ADDED, f"is a new {what}")
 
 
 def _missing(name: str, heir: str | None) -> ContractChange:

@@ -20,7 +20,7 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -29,6 +29,7 @@ from typing import Any, Final
 from replank.threads import POOL_PREFIX, in_thread
 from replank.verification.leftovers import Leftover, attached, running, thread_left
 from replank.verification.ownership import Others, Owner
+from replank.verification.patches import place_changes, read_places
 from replank.verification.surroundings import Change, Surroundings
 
 _STEPS_MAX: Final = 32
@@ -71,6 +72,9 @@ class Effects:
         self.owner = Owner()
         self.exits: dict[str, list[Callable[..., object]]] = {}
         """By private name, what the code has registered with `atexit`."""
+        self.notes: list[str] = []
+        """What the probe has seen, for the operator."""
+        self._patches: dict[str, Any] = {}
         self._steps: list[_Step] = []
         self._kept: dict[str, list[Change]] = {}
         self._forgotten = False
@@ -87,6 +91,19 @@ class Effects:
         """
         self.owner.names.add(name)
         return self.exits.setdefault(name, [])
+
+    def expect_patches(self, places: Iterable[str]) -> None:
+        """Remember what is about to be replaced; imports what is not imported yet.
+
+        Args:
+            places: As "json.dumps", by what a child process has seen.
+        """
+        self._patches.update(read_places(places))
+
+    def take_notes(self) -> list[str]:
+        """Return what the probe has seen, once."""
+        notes, self.notes = self.notes, []
+        return notes
 
     @contextmanager
     def step(self, name: str, *, exact: bool) -> Iterator[None]:
@@ -111,6 +128,8 @@ class Effects:
             if not self._forgotten:
                 after = Surroundings.now()
                 one.changes = list(one.before.changes(after))
+                if not exact:
+                    one.changes += place_changes(self._patches)
                 one.threads = after.threads - one.before.threads
                 self._steps.append(one)
 

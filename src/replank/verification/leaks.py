@@ -151,7 +151,7 @@ def _owner_of_globals() -> dict[int, str]:
     """Return, by the id of its dict, the name of each module that anybody can import."""
     return {
         id(vars(module)): name
-        for name, module in list(sys.modules.items())
+        for name, module in reversed(list(sys.modules.items()))  # the first name is its own
         if isinstance(module, types.ModuleType)
     }
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-_MISSING: Final = object()
+MISSING: Final = object()
 _PLAIN: Final = (logging.NOTSET, False, True, (), ())
 """Level, disabled, propagate, handlers and filters of a logger that nobody has touched."""
 _SIGNALS: Final = tuple(sorted(int(one) for one in signal.valid_signals() if one < 32))  # noqa: PLR2004 - what comes after is for real time
@@ -108,7 +108,7 @@ def _differing(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> Iterator[tu
     if before == now:
         return
     for key in [*before, *(key for key in now if key not in before)]:
-        was, is_now = before.get(key, _MISSING), now.get(key, _MISSING)
+        was, is_now = before.get(key, MISSING), now.get(key, MISSING)
         if was is not is_now and was != is_now:
             yield key, was, is_now
 
@@ -127,12 +127,12 @@ def _change(
 
 def _environ_change(name: str, before: Any, now: Any) -> Change:
     def write(value: Any) -> None:
-        if value is _MISSING:
+        if value is MISSING:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
 
-    read = lambda: os.environ.get(name, _MISSING)  # noqa: E731 - as short as the write
+    read = lambda: os.environ.get(name, MISSING)  # noqa: E731 - as short as the write
     return _change(f"environment variable {name}", before, now, read, write)
 
 
@@ -314,10 +314,10 @@ def _loop_signal_change(
 
     def put_back() -> bool:
         assert loop is not None, "its table has been read"
-        if handlers.get(number, _MISSING) is not now:
+        if handlers.get(number, MISSING) is not now:
             return False
-        if before is not _MISSING:
-            if now is _MISSING:
+        if before is not MISSING:
+            if now is MISSING:
                 loop.add_signal_handler(number, before._callback, *before._args)
             handlers[number] = before
             return True
@@ -337,4 +337,4 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-__all__ = ["Change", "Surroundings"]
+__all__ = ["MISSING", "Change", "Surroundings"]

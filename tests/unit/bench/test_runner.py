@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,10 +13,10 @@ from pathlib import Path
 import bench.__main__ as door
 import pytest
 from bench import plots, runner
-from bench.cases import CASES, Case
+from bench.cases import CASES, LONGER, Case
 from bench.lines import label, numbers, table
 from bench.load import busy_s, others_cores
-from bench.pythons import NoPython, environment
+from bench.pythons import NoPython, environment, find
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def one(name: str) -> Case:
-    return Case(name, "a case of these tests", limit_s=30)
+    return Case(name, "a case of these tests", share_s=30)
 
 
 def test_each_line_of_a_case_gets_the_load_beside_it(folder: Path) -> None:
@@ -102,6 +105,14 @@ def test_the_command_runs_a_case_end_to_end_with_json_lines_and_a_table(capsys) 
     assert "instructions: the interpreter's steps" in printed
 
 
+def test_the_long_form_is_of_those_that_have_one_and_takes_as_long_as_it_takes(capsys) -> None:
+    assert [case.name for case in door.chosen([], quick=False, long=True)] == list(LONGER)
+    assert door.chosen(["soak"], quick=False, long=True)[0].full == ("--reloads", "2000")
+    assert math.isinf(door.limit_of(door.options_of(["--long"])))
+    assert door.main(["--long", "reload"]) == 2
+    assert "no case reload; there are simulation, search" in capsys.readouterr().err
+
+
 def test_an_unknown_case_is_refused_with_those_that_there_are(capsys) -> None:
     assert door.main(["pauze"]) == 2
     assert "no case pauze; there are call_cost, " in capsys.readouterr().err
@@ -163,3 +174,43 @@ def test_plots_without_matplotlib_are_refused_before_anything_is_measured(monkey
     monkeypatch.setattr(door, "find_spec", lambda _name: None)
     with pytest.raises(SystemExit, match=r"pip install 'replank\[bench\]'"):
         door.main(["--plot", "x"])
+
+
+class Read(Exception):
+    """The case has read its arguments."""
+
+
+WITH_SWITCHES = [case for case in CASES if case.name not in {"messages", "verify"}]
+
+
+@pytest.mark.parametrize("case", WITH_SWITCHES, ids=lambda case: case.name)
+def test_a_case_takes_the_arguments_that_it_is_run_with(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(parser: argparse.ArgumentParser, arguments: object = None) -> None:
+        real(parser, arguments)
+        raise Read
+
+    real = argparse.ArgumentParser.parse_args
+    folder = (ROOT / "bench" / case.name).is_dir()
+    module = importlib.import_module(f"bench.{case.name}{'.__main__' if folder else ''}")
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    for arguments in filter(None, (case.quick, case.full, LONGER.get(case.name))):
+        monkeypatch.setattr(sys, "argv", [case.name, *arguments])
+        with pytest.raises(Read):
+            module.main()
+
+
+def test_a_python_that_only_pyenv_keeps_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shims, kept = tmp_path / "shims", tmp_path / "versions" / "3.99.1" / "bin"
+    for folder, code in ((shims, 127), (kept, 0)):
+        folder.mkdir(parents=True)
+        (folder / "python3.99").write_text(f"#!/bin/sh\nexit {code}\n")
+        (folder / "python3.99").chmod(0o755)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{os.environ['PATH']}")
+    assert find("python3.99") == str(kept / "python3.99")
+    (kept / "python3.99").unlink()
+    assert find("python3.99") is None

@@ -1,10 +1,13 @@
+import asyncio
 import json
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from replank.cli.app import app
+from replank.journal.journal import JOURNAL_FILE, Journal
 from replank.report import Outcome
 
 
@@ -131,6 +134,43 @@ def test_history_needs_a_journal_and_not_a_host(replank):
     assert "there is no journal" in shown.stderr
 
 
+def test_a_configuration_that_is_not_there_is_no_reason_to_look_elsewhere(replank):
+    shown = replank("status", "--config", "nope.toml")
+    assert shown.exit_code == 2
+    assert "there is no configuration file nope.toml" in shown.stderr
+    assert "replank init" in shown.stderr
+
+
+def test_history_of_a_module_that_never_was_names_the_nearest(replank, tmp_path):
+    journal = Journal(tmp_path / ".replank" / JOURNAL_FILE)
+    (tmp_path / ".replank").mkdir()
+    journal.open()
+    asyncio.run(journal.close())
+    shown = replank("history", "--module", "ledgr")
+    assert shown.exit_code == 2
+    assert "knows no module 'ledgr'" in shown.stderr
+    assert replank("history").exit_code == 0
+
+
+def test_a_digest_of_nothing_is_wrong_usage(replank):
+    assert replank("digest", "nope.py").exit_code == 2
+
+
+def test_check_refuses_files_that_a_start_would_miss(replank, tmp_path):
+    (tmp_path / "a.py").touch()
+    (tmp_path / "replank.toml").write_text("[modules]\na = 'a.py'\n")
+    assert replank("config", "check").exit_code == 0
+    for text, key in (
+        ("[modules]\na = 'a.py'\nb = 'b.py'\n", "modules.b.source"),
+        ("[modules.a]\nsource = 'a.py'\ntests = 'b.py'\n", "modules.a.tests"),
+        ("[http]\n\ncertfile = 'c.pem'\n", "http.certfile"),
+    ):
+        (tmp_path / "replank.toml").write_text(text)
+        shown = replank("config", "check")
+        assert shown.exit_code == 2
+        assert f"{key} names a file that is not there (replank.toml:3)" in shown.stderr
+
+
 def test_run_says_what_is_wrong_with_what_it_was_given(replank, tmp_path):
     (tmp_path / "bad.toml").write_text("[reload]\nprobee = true\n")
     for words, text in (
@@ -142,6 +182,18 @@ def test_run_says_what_is_wrong_with_what_it_was_given(replank, tmp_path):
         shown = replank("run", *words)
         assert shown.exit_code == 2
         assert text in shown.stderr
+
+
+def test_where_the_port_is_taken_no_module_is_started(replank, tmp_path):
+    (tmp_path / "a.py").write_text("import pathlib\npathlib.Path('started').touch()\n")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        shown = replank("run", "a.py", "--port", port)
+    assert shown.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in shown.stderr
+    assert "--port" in shown.stderr
+    assert not (tmp_path / "started").exists()
+    assert not (tmp_path / ".replank").exists()
 
 
 def test_a_mistake_of_ours_is_no_traceback(replank, serving, monkeypatch):

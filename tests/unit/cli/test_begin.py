@@ -12,6 +12,7 @@ from replank.cli.app import app
 from replank.cli.starter import CONFIG_TEXT, MODULE_TEXT
 from replank.config import Config, parse_config
 from replank.journal.journal import JOURNAL_FILE
+from replank.scheduling.entries import Scheduled
 
 
 def findings(replank, *words):
@@ -136,6 +137,11 @@ def break_mode(tmp_path):
     return "data directory", "warning", "chmod 700"
 
 
+def file_as_folder(tmp_path):
+    (tmp_path / "data").touch()
+    return "data directory", "fault", "move the file away"
+
+
 def break_token(tmp_path):
     (data_of(tmp_path) / "token").write_text("x" * 40)
     return "token", "warning", "remove"
@@ -193,7 +199,7 @@ def long_path(tmp_path):
     [
         *(break_config, break_module, break_journal, break_mode, break_token, leave_lock),
         *(leave_contact, deaf_host, hold_lock, open_to_all, no_certificate, no_probe),
-        *(foreign_address, long_path),
+        *(foreign_address, long_path, file_as_folder),
     ],
     ids=lambda one: one.__name__,
 )
@@ -232,10 +238,40 @@ def completed(words, incomplete):
 
 def test_modules_are_completed_from_the_running_host(serving):
     at = ["--data-dir", str(serving.data_dir)]
-    for command in ("reload", "plan", "rollback", "call", "send"):
-        assert completed([command, *at], "le") == ["ledger"]
+    alone = "reload plan rollback call send probation promote abort pause resume diff"
+    of_groups = ("schedule pause", "schedule resume", "state show", "state export", "state import")
+    of_groups += ("state take-back", "migrations new", "migrations show", "migrations check")
+    for command in (*alone.split(), *of_groups):
+        assert completed([*command.split(), *at], "le") == ["ledger"], command
+    assert completed(["history", *at, "--module"], "le") == ["ledger"]
     assert completed(["reload", *at], "x") == []
     assert completed(["reload", *at, "ledger"], "") == []
+
+
+def test_calls_types_of_events_and_the_demos_options_are_completed(serving):
+    at = ["--data-dir", str(serving.data_dir)]
+    assert completed(["call", *at, "ledger"], "dep") == ["deposit"]
+    assert completed(["send", *at, "ledger"], "x") == []
+    assert completed(["send", *at, "nobody"], "") == []
+    assert "total_now" in completed(["send", *at, "ledger"], "")
+    assert completed(["events", "--type"], "can") == ["CanaryMoved"]
+    assert completed(["demo"], "--ke") == ["--keep"]
+    assert completed(["modules", "test-stateful-reload"], "--rel") == ["--reloads"]
+    assert not serving.host.messages
+    assert serving.host.ledger.total == 0
+
+
+def test_where_no_module_begins_so_the_shell_completes_files(replank):
+    found = ShellComplete(app, {}, "replank", "_X").get_completions(["diff"], "x")
+    assert [(one.type, one.value) for one in found] == [("file", "x")]
+
+
+def test_scheduled_requests_are_completed(serving):
+    waiting = Scheduled(id="s12", modules=("ledger",))
+    serving.host.scheduled = lambda: (waiting, msgspec.structs.replace(waiting, id="s9"), gone)
+    gone = msgspec.structs.replace(waiting, id="s11", standing="answered")
+    at = ["--data-dir", str(serving.data_dir)]
+    assert completed(["schedule", "cancel", *at], "s1") == ["s12"]
 
 
 def test_modules_are_completed_from_the_configuration_when_nothing_runs(replank):

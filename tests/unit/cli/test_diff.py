@@ -49,6 +49,17 @@ def test_calls_state_and_text_are_compared(source, replank):
     assert "+    async def deposit(self, cents: int, memo: str) -> int:" in lines
 
 
+def test_a_file_of_another_name_is_compared_line_by_line(source, replank, tmp_path):
+    (tmp_path / "v2.py").write_text(V1.replace("1.0", "2.0"))
+    done = replank("diff", "ledger", "--source", str(tmp_path / "v2.py"))
+    lines = done.output.splitlines()
+    assert lines[2:4] == ["--- serving/ledger.py", "+++ disk/v2.py"]
+    assert [one for one in lines[4:] if one.startswith(("-", "+"))] == [
+        '-class Ledger(Module, version="1.0"):',
+        '+class Ledger(Module, version="2.0"):',
+    ]
+
+
 def test_the_same_as_json(source, replank):
     source.write_text(V1.replace("cents: int)", "cents: int, memo: str = '')"))
     done = replank("diff", "ledger", "--json")

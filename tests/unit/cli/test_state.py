@@ -96,6 +96,7 @@ def test_where_nothing_is_known_it_says_so(replank, folder):
         shown = replank("state", *words)
         assert shown.exit_code == 2
         assert "no state of" in shown.stderr
+    assert "did you mean bank?" in replank("state", "show", "bnk").stderr
     (folder / "x.json").write_text("{}")
     assert "never served" in replank("state", "import", "api", "x.json").stderr
     assert "there is no file" in replank("state", "import", "bank", "none.json").stderr

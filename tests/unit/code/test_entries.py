@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import functools
 import inspect
 import traceback
+from time import perf_counter
 
 import pytest
 
 from replank.code import loader as loader_module
 from replank.code.entries import ENTRY_PREFIX, add_entries, collect_entries, generic_entry
+from replank.traffic.beat import last_beat
+from replank.traffic.calls import chain_var, find_blockers, outside_chain
+from replank.traffic.gate import Gate
+from replank.traffic.lane import Lane, LaneState
+from replank.traffic.leaf import LeafPass
 
 
 class StubPass:
@@ -25,7 +33,7 @@ class StubLane:
     """Counts as a lane does."""
 
     def __init__(self) -> None:
-        self.open = True
+        self.open, self.quick = True, False  # every call is told to it
         self.calls = self.in_flight = self.left = 0
         self.nested = False
         self.first = self  # it stands for a chain too
@@ -134,6 +142,117 @@ async def test_a_suspending_call_is_in_flight_until_it_ends(module, lane: StubLa
     assert await taken["seen_waiting"](made.Ledger()) == 1
     assert await taken["seen"](made.Ledger()) == 0
     assert (lane.in_flight, lane.left) == (0, 1)
+
+
+@pytest.fixture(params=["with chains", "with a count"])
+def real_lane(request) -> Lane:
+    lane = Lane(Gate("ledger"), 1)
+    lane.open, lane.state = True, LaneState.OPEN
+    lane.leaf = LeafPass(lane) if request.param == "with a count" else None
+    return lane
+
+
+@pytest.fixture
+def waiting(load, real_lane):
+    """Make calls in a real lane that wait until they are let go."""
+    text = """
+        from replank.module import Module
+        class Ledger(Module):
+            async def wait(self, go): await go.wait()
+        """
+    names = {"__replank_lane__": real_lane, "__replank_chain__": chain_var.get}
+    made = load(text, runtime_names=names).module
+    entry, target = entries(made, "wait")["wait"], made.Ledger()
+
+    def begin(go: asyncio.Event) -> asyncio.Task:
+        return asyncio.create_task(entry(target, go), context=outside_chain())
+
+    return begin
+
+
+async def test_a_call_that_entered_while_nobody_looked_tells_who_waits_for_it_now(
+    real_lane: Lane, waiting
+) -> None:
+    go, told = asyncio.Event(), []
+    calls = [waiting(go), waiting(go)]
+    await asyncio.sleep(0)
+    assert (real_lane.quick, real_lane.in_flight, real_lane.calls) == (True, 2, 2)
+    real_lane.on_empty = lambda: told.append(real_lane.in_flight)
+    go.set()
+    await asyncio.gather(*calls)
+    assert (real_lane.quick, real_lane.in_flight, told) == (False, 0, [0])
+
+
+async def test_a_call_that_entered_while_somebody_looked_leaves_when_nobody_does(
+    real_lane: Lane, waiting
+) -> None:
+    go = asyncio.Event()
+    real_lane.timed = True
+    calls = [waiting(go)]
+    await asyncio.sleep(0)
+    real_lane.timed = False
+    calls.append(waiting(go))
+    await asyncio.sleep(0)
+    assert (real_lane.quick, real_lane.in_flight, real_lane.calls) == (True, 2, 2)
+    go.set()
+    await asyncio.gather(*calls)
+    assert (real_lane.in_flight, real_lane.gate.longest_call_s) == (0, 0.0)
+
+
+async def test_what_blocks_a_drain_is_named_with_its_age_and_line(
+    real_lane: Lane, waiting, monkeypatch
+) -> None:
+    go = asyncio.Event()
+    monkeypatch.setattr(last_beat, "at", perf_counter() - 5)
+    call = waiting(go)
+    await asyncio.sleep(0)
+    (blocker,) = find_blockers([real_lane], since=perf_counter())
+    assert 5 <= blocker.age_s < 6
+    assert (blocker.call, blocker.task) == ("wait", call)
+    assert blocker.stack[0].endswith("in wait")
+    go.set()
+    await call
+
+
+async def test_a_wrapped_call_that_blocks_a_drain_is_named_with_its_age(
+    real_lane: Lane, monkeypatch
+) -> None:
+    real_lane.leaf = LeafPass(real_lane)
+    go = asyncio.Event()
+    monkeypatch.setattr(last_beat, "at", perf_counter() - 5)
+    entry = generic_entry(real_lane, "wait", go.wait, is_async=True)
+    call = asyncio.create_task(entry(), context=outside_chain())
+    await asyncio.sleep(0)
+    (blocker,) = find_blockers([real_lane], since=perf_counter())
+    assert 5 <= blocker.age_s < 6
+    go.set()
+    await call
+
+
+async def test_a_call_that_went_through_two_lanes_quickly_leaves_both(load) -> None:
+    lanes = [Lane(Gate("outer"), 1), Lane(Gate("inner"), 2)]
+    text = """
+        import asyncio
+        from replank.module import Module
+        class Ledger(Module):
+            async def run(self, inner=None):
+                if inner is not None:
+                    await inner()
+                await asyncio.sleep(0)
+        """
+    made = []
+    for lane in lanes:
+        lane.open, lane.state = True, LaneState.OPEN
+        names = {"__replank_lane__": lane, "__replank_chain__": chain_var.get}
+        module = load(text, runtime_names=names).module
+        made.append(functools.partial(entries(module, "run")["run"], module.Ledger()))
+    outer, inner = made
+    call = asyncio.create_task(outer(inner), context=outside_chain())
+    await asyncio.sleep(0)
+    assert [lane.in_flight for lane in lanes] == [1, 1]
+    assert lanes[0].chains == lanes[1].chains
+    await call
+    assert [lane.in_flight for lane in lanes] == [0, 0]
 
 
 async def test_a_suspending_call_leaves_when_it_raises(module, lane: StubLane) -> None:

@@ -5,7 +5,7 @@ import os
 import types
 
 from replank.errors import UnknownModule, UsageError
-from replank.instrumentation.events import PhaseEnded, PhaseStarted
+from replank.instrumentation.events import Bus, PhaseEnded, PhaseStarted
 from replank.instrumentation.recent import RecentEvents
 from replank.instrumentation.status import HostStatus, ModuleStatus
 from replank.live_config import ConfigReport
@@ -157,17 +157,22 @@ def report(outcome=Outcome.COMMITTED, tx="r7", name="ledger"):
 
 class FakeHost:
     def __init__(self):
-        _, self._definition = load(LEDGER)
-        self.ledger = self._definition.owner()
-        self.ledger.total = 0
-        self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
+        self.load()
         self.messages = []
         self.kept = []
         self.recent = RecentEvents(100)
+        self.bus = Bus()
+        self.subscribe = self.bus.subscribe
         self.reloads = []
         self.outcome = Outcome.COMMITTED
         self.gate = asyncio.Event()
         self.gate.set()
+
+    def load(self):
+        _, self._definition = load(LEDGER)
+        self.ledger = self._definition.owner()
+        self.ledger.total = 0
+        self.ledger.held, self.ledger.released = asyncio.Event(), asyncio.Event()
 
     def __getitem__(self, name):
         return self.ledger

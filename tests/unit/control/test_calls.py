@@ -1,8 +1,11 @@
 import asyncio
+import gc
+import weakref
 
 import pytest
 
 from replank.errors import CallAborted, HostStopped, Overloaded, StateSealed
+from replank.instrumentation.events import ModuleLoaded
 
 from .conftest import exchange, request, tcp
 
@@ -19,6 +22,18 @@ async def test_a_call_is_answered_with_its_result_as_json(ask):
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"  "])
 async def test_a_call_without_arguments_needs_no_body(ask, body):
     assert (await ask("POST", "/modules/ledger/total_now", body)).json == 0
+
+
+async def test_a_generation_that_serves_no_more_is_let_go_though_nobody_calls_again(host, ask):
+    await ask("POST", "/modules/ledger/deposit", ["ada"])
+    old = weakref.ref(type(host.ledger))
+    host.load()
+    gc.collect()
+    assert old() is not None  # its readers are kept for the next call
+    host.bus.publish(ModuleLoaded(name="ledger", label="2.0", digest="sha256:b", generation=2))
+    gc.collect()
+    assert old() is None
+    assert (await ask("POST", "/modules/ledger/deposit", ["ada", 2])).json == 2
 
 
 async def test_arguments_arrive_in_the_types_of_the_annotations(ask):

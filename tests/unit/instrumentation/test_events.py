@@ -1,11 +1,14 @@
 import io
 import logging
+from typing import get_args
 
 import msgspec
 
+from replank.instrumentation import events
 from replank.instrumentation.events import (
     AnyEvent,
     Bus,
+    Event,
     HostStarted,
     MessageFailed,
     PhaseEnded,
@@ -31,6 +34,11 @@ def test_listeners_are_told_in_order_until_they_unsubscribe():
     first()
     bus.publish(Warned(text="b"))
     assert seen == [("first", "a"), ("second", "a"), ("second", "b")]
+
+
+def test_every_event_is_one_that_those_who_follow_can_read():
+    assert set(get_args(AnyEvent)) == set(Event.__subclasses__())
+    assert {one.__name__ for one in get_args(AnyEvent)} < set(events.__all__)
 
 
 def test_a_listener_that_raises_is_logged_and_the_others_are_told(caplog):

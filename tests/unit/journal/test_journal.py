@@ -1,10 +1,12 @@
 import asyncio
 import shutil
 import sqlite3
+import threading
 
 import pytest
 
 from replank.errors import InternalError, JournalError
+from replank.journal import storage
 from replank.journal.journal import (
     Committed,
     Journal,
@@ -397,3 +399,70 @@ async def test_the_log_is_folded_after_reloads_and_never_by_a_commit_record(jour
         sizes.append(log.stat().st_size)
     assert max(sizes) < 300_000  # folded again and again: it starts over from its beginning
     assert len(journal.history(100)) == 60
+
+
+async def test_a_log_that_has_grown_once_is_not_folded_after_every_reload(journal, monkeypatch):
+    monkeypatch.setattr("replank.journal.journal._LOG_BYTES_MAX", 400_000)  # some eight reloads
+    folded = []
+    original = journal._folding.after_reload
+    journal._folding.after_reload = lambda *args: folded.append(original(*args))
+    for number in range(40):
+        await reload(journal, number)
+    assert await journal.state("r1") == "committed"
+    assert len(folded) == 40
+    assert 2 <= sum(folded) <= 10
+
+
+@pytest.fixture
+def together(journal):
+    """Have the writer thread busy until all writes of a test wait for it."""
+    go = threading.Event()
+    journal._writer.submit(go.wait)
+
+    async def written(*writes):
+        tasks = [asyncio.create_task(one) for one in writes]
+        await asyncio.sleep(0)
+        go.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    yield written
+    go.set()
+
+
+@pytest.fixture
+def transactions(monkeypatch):
+    begun = []
+    original = storage.transaction
+
+    def counted(connection):
+        begun.append(connection)
+        return original(connection)
+
+    monkeypatch.setattr(storage, "transaction", counted)
+    return begun
+
+
+async def test_writes_that_wait_together_share_one_flush_in_order(journal, together, transactions):
+    begins = [journal.begin(f"r{n}", [participant(1, n)], "call") for n in range(1, 9)]
+    states = [journal.state("r8"), journal.state("r9")]
+    assert await together(*begins, *states) == [None] * 8 + ["prepared", None]
+    assert len(transactions) == 1
+
+
+async def test_a_write_that_fails_takes_no_other_with_it(journal, together, transactions):
+    begins = [journal.begin(tx, [participant(1, 1)], "call") for tx in ("r1", "r2", "r1", "r3")]
+    first, second, doubled, third = await together(*begins)
+    assert (first, second, third) == (None, None, None)
+    assert isinstance(doubled, InternalError)
+    assert len(transactions) == 5
+    assert [await journal.state(tx) for tx in ("r1", "r2", "r3")] == ["prepared"] * 3
+
+
+async def test_a_write_that_nobody_wants_any_more_is_not_begun(journal, together):
+    given_up = asyncio.create_task(journal.begin("r1", [participant(1, 1)], "call"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await together(journal.begin("r2", [participant(1, 2)], "call")) == [None]
+    assert given_up.cancelled()
+    assert await journal.state("r1") is None
+    assert await journal.state("r2") == "prepared"

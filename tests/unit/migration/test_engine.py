@@ -254,6 +254,16 @@ def test_the_step_to_paste_asks_what_it_cannot_know():
     compile(text, "step", "exec")
 
 
+def test_the_step_to_paste_asks_about_a_rename_also_when_the_new_field_has_a_default():
+    old = schema_of("class A(Record):\n  cents: int\n", a="Table[str, A]")
+    new = schema_of("class A(Record):\n  amount: int = 0\n", 2, a="Table[str, A]")
+    with pytest.raises(SchemaError) as caught:
+        find_path(old, new, ())
+    assert "# how? renamed: rename('a.*.cents', 'amount') instead of remove\n" in (
+        caught.value.do or ""
+    )
+
+
 def test_steps_of_a_definition_are_declared_ones_and_functions():
     class Definition:
         migrations: tuple[Any, ...] = (step(1, 2),)

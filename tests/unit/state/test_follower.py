@@ -236,9 +236,9 @@ def test_containers_in_new_records_are_followed_by_their_reads():
     )
     table["a"].items.append(5)
     bag = table["b"]
-    taken = follower.take_read()
+    taken = follower.mirror.take_read()
     bag.items.append(7)
-    run_all(follower.copy_read_slices(taken))
+    run_all(follower.mirror.copy_read_steps(taken))
     roll_back(follower)
 
     assert table == {"a": Old(6), "b": Old(9)}

@@ -1,5 +1,8 @@
 """What a reload costs is estimated from a sample, before anything is done."""
 
+import threading
+import time
+
 import pytest
 
 from replank.errors import MigrationError
@@ -31,6 +34,24 @@ def test_a_table_of_records_is_sized_and_timed():
     assert found.copy_s > 0
     assert {record.n for record in seen} == {*range(25), *range(975, 1000)}
     assert found.notes == ()
+
+
+def test_what_others_compute_meanwhile_does_not_count():
+    others_s = []
+
+    def compute():
+        while time.thread_time() < 0.05:
+            pass
+        others_s.append(time.thread_time())
+
+    def interrupted(_):
+        other = threading.Thread(target=compute)
+        other.start()
+        other.join()
+
+    found = survey(Table(a=Old(1, "x")), Old, interrupted, sample=1)
+
+    assert 0 < found.copy_s < others_s[0]
 
 
 def test_containers_in_records_are_said_to_lengthen_the_pause():

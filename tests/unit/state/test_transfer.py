@@ -145,3 +145,51 @@ async def test_a_cancelled_copy_can_be_abandoned():
 def test_there_is_no_follower_before_the_commit():
     with pytest.raises(UsageError, match="no follower"):
         TableTransfer(Table(), up, downgrade=down).follower()
+
+
+async def test_what_was_only_read_before_a_rollback_is_followed_before_the_pause():
+    table = Table((i, Old(i)) for i in range(300))
+    transfer = TableTransfer(
+        table,
+        lambda old: Bag([old.n]),
+        downgrade=lambda new, old: Old(sum(new.items)),
+        old_type=Old,
+        new_type=Bag,
+    )
+    slices = Slices()
+    transfer.open()
+    await transfer.copy(slices)
+    transfer.finish()
+    transfer.commit()
+    await transfer.fold(slices)
+    held = table[7]
+    for bag in table.values():
+        assert bag.items
+
+    async def grace():
+        held.items.append(5)  # by a call that runs still
+
+    await transfer.follow(slices, grace)
+
+    assert transfer.follower().drain() == 0
+    transfer.follower().rollback()
+    assert table[7] == Old(12)
+
+
+async def test_what_was_read_is_left_for_the_pause_when_waiting_for_calls_is_given_up():
+    table = Table(a=Bag([1]), b=Bag([2]))
+    transfer = TableTransfer(table, lambda old: New(sum(old.items)), old_type=Bag)
+    transfer.open()
+    await transfer.copy(Slices())
+    held = table["a"]
+
+    async def grace():
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await transfer.copy(Slices(), grace)
+    held.items.append(4)
+
+    assert transfer.finish() == 1
+    transfer.commit()
+    assert table["a"] == New(5)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from time import perf_counter
 
 import pytest
 
+from replank.traffic.beat import BEAT_S
 from replank.traffic.calls import (
     CANCELLED_BY_DRAIN,
     Chain,
@@ -100,8 +102,19 @@ async def test_the_last_chain_to_leave_tells_the_drain(lane):
     assert told == [0]
 
 
+async def test_a_call_known_to_a_beat_only_is_never_said_to_be_longer_than_it_was(lane):
+    quick = Chain(lane, "quick", perf_counter() - BEAT_S)  # it may have begun just now
+    slow = Chain(lane, "slow", perf_counter() - 5)
+    lane.timed = True
+    quick.leave()
+    assert lane.gate.longest_call_s < BEAT_S / 2
+    slow.leave()
+    assert 5 - BEAT_S <= lane.gate.longest_call_s < 5
+
+
 async def test_the_longest_call_is_noted_at_the_gate_of_its_outermost_module(lane):
     lane.timed = True
+    lane.timed_since -= 10
     chain = Chain.of(lane, "deposit")
     chain.started_at -= 5
     chain.leave()

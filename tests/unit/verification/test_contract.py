@@ -13,7 +13,7 @@ HEAD = """
 from collections.abc import AsyncIterator
 from typing import Any, Literal, Optional
 import enum
-from replank.module import Module, query
+from replank.module import Module, check, invariant, query
 from replank.record import Record
 
 
@@ -221,6 +221,16 @@ def test_a_record_that_grows_compatibly_breaks_nobody():
     assert kind is ContractKind.PARAMETER_WIDENED
     assert text == "place: order: Order changed, compatibly"
     assert not breaks
+
+
+def test_a_check_that_comes_or_goes_is_told_and_breaks_nobody():
+    old = f"{PAY}\n@check\nasync def well(self) -> None: ..."
+    new = f"{PAY}\n@invariant\ndef cents(self) -> int: return 0"
+    found = compare_contracts(contract(old), contract(new, 2))
+    assert [str(one) for one in found] == ["cents is a new invariant", "well is no check any more"]
+    assert [one.kind for one in found] == [ContractKind.CHECK_ADDED, ContractKind.CHECK_REMOVED]
+    back = compare_contracts(contract(new, 3), contract(old, 4))
+    assert str(back[0]) == "cents is no invariant any more"
 
 
 def test_breaking_changes_come_first():

@@ -5,7 +5,7 @@ import { legend, trafficChart } from "./chart.js";
 import { detailOf, figure } from "./detail.js";
 import { askGoBack, askKeep, askReload, askRollback, tell } from "./dialogs.js";
 import { $, h, say } from "./dom.js";
-import { OUTCOMES, PHASES, ago, duration, headline, rate, title } from "./format.js";
+import { PHASES, ago, duration, endOf, headline, isStart, rate, title } from "./format.js";
 import { HISTORY_MAX, chosen, heardEvent, heardHistory, heardStatus, lastTickKnown, lostTouch, model, startOf } from "./model.js";
 import { drawModules } from "./modules.js";
 import { drawProbations } from "./probation.js";
@@ -99,7 +99,7 @@ function draw() {
 
 function drawHero() {
   const running = [...model.running.values()].at(-1);
-  const last = model.history[0];
+  const last = model.history.find((one) => !isStart(one));
   document.body.dataset.link = model.link;
   const verdict = model.link === "away" ? "The host is away" : running ? `Reloading ${running.modules.join(", ")}` : model.link === "live" ? "Serving" : "Connecting";
   say($("verdict"), verdict);
@@ -107,7 +107,7 @@ function drawHero() {
   document.title = `${verdict} · Replank`;
   const waiting = model.modules.reduce((sum, one) => sum + one.waiting, 0);
   const since = model.startedAt ? `${model.modules.length} ${model.modules.length === 1 ? "module" : "modules"}, host started ${ago(model.startedAt)}.` : "";
-  const ended = last ? ` Last reload ${ago(startOf(last) + last.total_s)}: ${headline(last)}, ${OUTCOMES[last.outcome].word.toLowerCase()}.` : "";
+  const ended = last ? ` Last reload ${ago(startOf(last) + last.total_s)}: ${headline(last)}, ${endOf(last).word.toLowerCase()}.` : "";
   say($("summary"), model.link === "away" ? "Trying again. What was committed is on its disk; this page goes on when it is back." : `${since}${ended}`);
   say($("where"), model.pid ? `${location.host}, pid ${model.pid}` : location.host);
   drawSteps(running);
@@ -168,12 +168,12 @@ function drawHistory() {
 function drawList(report) {
   const focused = document.activeElement?.dataset?.id;
   $("history").replaceChildren(...model.history.map((one) => {
-    const { word, mark } = OUTCOMES[one.outcome];
+    const { word, mark } = endOf(one);
     const current = one.id === report?.id;
     return h("li", {}, h("button", { type: "button", class: "entry", "data-id": one.id, "aria-current": current ? "true" : null, onclick: () => choose(one.id) },
       h("span", { class: `mark ${one.outcome}`, "aria-hidden": "true" }, mark),
       h("span", { class: "name" }, headline(one), h("span", { class: "dim" }, `${word}, `, h("span", { "data-at": startOf(one) }, ago(startOf(one))))),
-      h("span", { class: "pause" }, one.outcome === "rejected" ? "no pause" : duration(one.pause_s))));
+      h("span", { class: "pause" }, isStart(one) ? "" : one.outcome === "rejected" ? "no pause" : duration(one.pause_s))));
   }));
   if (focused) document.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
 }
@@ -193,7 +193,7 @@ function drawNotices() {
 
 function announce(report) {
   model.selected = null;
-  say($("news"), `${headline(report)}: ${OUTCOMES[report.outcome].word}`);
+  say($("news"), `${headline(report)}: ${endOf(report).word}`);
 }
 
 // -- what the keys and buttons do --------------------------------------------------------------

@@ -2,7 +2,7 @@
 // pause of a few milliseconds and a call of a tenth of one are both to be seen.
 
 import { h, svg } from "./dom.js";
-import { OUTCOMES, clock, count, duration, headline, rate } from "./format.js";
+import { clock, count, duration, endOf, headline, rate } from "./format.js";
 import { model, startOf } from "./model.js";
 
 const LEFT = 46;
@@ -13,6 +13,7 @@ const GAP = 22;
 const RATE_HEIGHT = 44;
 const BOTTOM = 20;
 const LABEL_WIDTH = 66;
+const LETTER = 6.4; // of a marker's name
 const SPARK_MIN = 8; // fewer look like a speck
 const LOWEST_S = 0.00001;
 
@@ -87,23 +88,29 @@ function rates(ticks, x) {
 function markers(reloads, x, from, to, named) {
   const nodes = [];
   const bottom = TOP + LATENCY_HEIGHT + GAP + RATE_HEIGHT;
-  let free = Infinity;
-  for (const report of reloads) { // newest first: names are given from the right as far as there is room
+  let free = x(to); // newest first: what is left of the line above, seen from the right
+  reloads.forEach((report, index) => {
     const start = x(Math.max(from, startOf(report)));
     const end = x(Math.min(to, startOf(report) + report.total_s));
-    const { mark, word } = OUTCOMES[report.outcome];
+    const { mark, word } = endOf(report);
     nodes.push(svg("rect", { class: `band ${report.outcome}`, x: start, y: TOP, width: Math.max(2, end - start), height: bottom - TOP },
       svg("title", {}, `${headline(report)}: ${word}, pause ${duration(report.pause_s)}`)));
     const name = `${mark} ${headline(report)}`;
-    const length = named ? name.length * 6.4 : 10;
-    if (end < free && end - length > LEFT - 30) {
-      nodes.push(svg("text", { class: `marker ${report.outcome}`, x: end, y: TOP - 8 }, named ? name : mark));
-      free = end - length - 8;
-    } else if (end < free) {
+    const length = named ? name.length * LETTER : Infinity;
+    const older = reloads[index + 1];
+    const taken = older ? x(startOf(older) + older.total_s) + LETTER : LEFT - 30;
+    // a name must not take the place of an older reload's mark: left of the band, else right of it
+    if (end - length > taken && end < free) {
+      nodes.push(svg("text", { class: `marker ${report.outcome}`, x: end, y: TOP - 8 }, name));
+      free = end - length - LETTER;
+    } else if (start + length < free) {
+      nodes.push(svg("text", { class: `marker after ${report.outcome}`, x: start, y: TOP - 8 }, name));
+      free = start - LETTER;
+    } else if (end <= free) {
       nodes.push(svg("text", { class: `marker ${report.outcome}`, x: end, y: TOP - 8 }, mark));
-      free = end - 14;
+      free = end - 2 * LETTER;
     }
-  }
+  });
   for (const one of model.running.values()) {
     const start = x(Math.max(from, one.at));
     if (one.at < to) nodes.push(svg("rect", { class: "band running", x: start, y: TOP, width: Math.max(2, x(to) - start), height: bottom - TOP }));

@@ -2,17 +2,21 @@
 
 import { trafficChart } from "./chart.js";
 import { h } from "./dom.js";
-import { OUTCOMES, PHASES, change, clock, count, duration, headline, title } from "./format.js";
+import { PHASES, change, clock, count, duration, endOf, headline, isStart, title } from "./format.js";
 import { model, startOf } from "./model.js";
 
 const AROUND_S = 12;
 
 export function detailOf(report, width) {
   if (!report) return [h("h2", { id: "detail-title" }, "No reload yet"), h("p", { class: "dim" }, "Change a module's file, then press Reload. You see what it would do before anything happens.")];
-  const { word, mark } = OUTCOMES[report.outcome];
-  return [
-    h("div", { class: "head" }, h("h2", { id: "detail-title", class: `outcome ${report.outcome}` }, `${mark} ${word}`), h("span", { class: "dim" }, `${clock(startOf(report))}, asked by ${report.reason}`)),
+  const { word, mark } = endOf(report);
+  const head = [
+    h("div", { class: "head" }, h("h2", { id: "detail-title", class: `outcome ${report.outcome}` }, `${mark} ${word}`), h("span", { class: "dim" }, isStart(report) ? clock(startOf(report)) : `${clock(startOf(report))}, asked by ${report.reason}`)),
     h("p", { class: "what" }, headline(report)),
+  ];
+  if (isStart(report) && !report.error) return [...head, h("p", { class: "dim" }, "The host began with this. Change a module's file, then press Reload: you see what it would do before anything happens.")];
+  return [
+    ...head,
     report.error && errorOf(report.error),
     figures(report),
     h("h3", {}, "Eight phases"),
@@ -96,10 +100,11 @@ export function changesOf(one) {
   const rows = [
     ["version", change(one.version_from, one.version_to)],
     ["schema", change(one.schema_from ? String(one.schema_from) : "", one.schema_to ? String(one.schema_to) : "")],
-    ["state", one.schema_changes?.length ? lines(one.schema_changes) : "same shape"],
-    ["calls", one.contract_changes?.length ? lines(one.contract_changes) : "same calls"],
+    // of a candidate that could not be loaded nothing is known
+    one.schema_changes?.length ? ["state", lines(one.schema_changes)] : one.version_to ? ["state", "same shape"] : null,
+    one.contract_changes?.length ? ["calls", lines(one.contract_changes)] : one.version_to ? ["calls", "same calls"] : null,
     one.steps?.length ? ["steps", lines(one.steps)] : null,
-    one.mode ? ["travels", one.mode] : null,
+    one.mode && one.version_to ? ["travels", one.mode] : null,
     one.predicted_pause_s ? ["predicted pause", duration(one.predicted_pause_s)] : null,
     one.predicted && one.mode !== "eager" ? ["predicted", costOf(one.predicted)] : null,
     one.measured ? ["measured", costOf(one.measured)] : null,

@@ -40,7 +40,7 @@ export async function askReload(names, onEnd) {
   if (!$("dialog").open) return;
   const same = plan.accepted && plan.modules.every((one) => one.unchanged);
   const pause = plan.modules.reduce((sum, one) => sum + one.predicted_pause_s, 0);
-  const go = h("button", { type: "button", class: "main", onclick: () => run("reload", { modules: names, reason: "dashboard" }, plan, onEnd) }, plan.accepted ? "Reload now" : "Try all the same");
+  const go = h("button", { type: "button", class: plan.accepted ? "main" : null, onclick: () => run("reload", { modules: names, reason: "dashboard" }, plan, onEnd) }, plan.accepted ? "Reload now" : "Try all the same");
   open(
     titled(plan.accepted ? `Reload ${what}?` : `${what}: this would be rejected`),
     same && h("p", {}, "The source is byte for byte what serves: a reload would only restart the module."),

@@ -44,6 +44,15 @@ export const OUTCOMES = {
   superseded: { word: "Superseded", mark: "»" },
 };
 
+// How a reload ended; the start of a host is one, and nothing was reloaded.
+export function endOf(report) {
+  return isStart(report) ? { ...OUTCOMES[report.outcome], word: "Started" } : OUTCOMES[report.outcome];
+}
+
+export function isStart(report) {
+  return report.reason === "start";
+}
+
 export const PHASES = ["prepare", "drain", "snapshot", "migrate", "swap", "restore", "verify", "commit"];
 
 export function title(text) {
