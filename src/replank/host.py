@@ -35,9 +35,7 @@ from replank.instrumentation.events import (
     HostStarted,
     HostStopped,
     Listener,
-    PhaseEnded,
     PhaseEvent,
-    PhaseStarted,
 )
 from replank.instrumentation.status import HostStatus
 from replank.instrumentation.telemetry import Telemetry
@@ -438,24 +436,13 @@ class Host(
         tx.expect_changes, tx.choices = request.expect_changes, request.choices
         if request.reason == "rollback":
             tx.back = self._way_back(request.targets)
-        unsubscribe = self._listen(tx.id, request.on_phase)
+        if request.on_phase is None:
+            return await self._coordinator.run(tx)
+        unsubscribe = self.bus.subscribe_phases(tx.id, request.on_phase)
         try:
             return await self._coordinator.run(tx)
         finally:
             unsubscribe()
-
-    def _listen(
-        self, tx_id: str, on_phase: Callable[[PhaseEvent], None] | None
-    ) -> Callable[[], None]:
-        if on_phase is None:
-            return lambda: None
-        return self.bus.subscribe(
-            lambda event: (
-                on_phase(event)
-                if isinstance(event, PhaseStarted | PhaseEnded) and event.id == tx_id
-                else None
-            )
-        )
 
     def _transaction(
         self, targets: Mapping[str, Target], reason: str, tx_id: str | None = None

@@ -268,6 +268,25 @@ class Bus:
 
         return unsubscribe
 
+    def subscribe_phases(
+        self, reload_id: str, on_phase: Callable[[PhaseEvent], None]
+    ) -> Callable[[], None]:
+        """Add a listener to the phases of one reload.
+
+        Args:
+            reload_id: Which reload.
+            on_phase: As for `subscribe`.
+
+        Returns:
+            A function that removes the listener.
+        """
+
+        def listener(event: Event) -> None:
+            if isinstance(event, PhaseStarted | PhaseEnded) and event.id == reload_id:
+                on_phase(event)
+
+        return self.subscribe(listener)
+
     def publish(self, event: Event) -> None:
         """Tell every listener; never raises what a listener raises.
 
