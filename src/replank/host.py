@@ -128,11 +128,8 @@ class Host(
             self.data_dir / INBOX_FILE, busy_timeout_s=self.config.storage.busy_timeout_s
         )
         self._slots = SlotMaker(self._routes, self._keeper, self._port, self.bus, self.config)
-        self._isolation = Isolation(
-            self.data_dir / "snapshots",
-            self.config.storage.fork_timeout_s,
-            self._slots.task_failed,
-        )
+        folder, limit_s = self.data_dir / "snapshots", self.config.storage.fork_timeout_s
+        self._isolation = Isolation(folder, limit_s, self._slots.task_failed)
         self._probe, self._workshop = self._make_workshop()
         self._coordinator = ReloadCoordinator(
             self._routes, self._workshop, self._journal, self.bus, self.config

@@ -80,6 +80,12 @@ def _refuse_pause(
         return
     name = max(seconds, key=lambda name: seconds[name])
     meter = tx.participants[name].state.meter
+    isolated = tx.participants[name].slot.config.isolated
+    advice = (
+        "keep less in it, or run it in the host, where a Table travels in a window"
+        if isolated
+        else "keep the records in a Table"
+    )
     longest = "; ".join(meter.expected.notes) if meter else ""
     raise MigrationError(
         "the pause would be longer than allowed",
@@ -87,8 +93,7 @@ def _refuse_pause(
         phase=Phase.PREPARE,
         found=f"about {predicted_s:.3f} s, {how}" + (f"; {longest}" if longest else ""),
         expected=f"at most reload.max_pause_s = {config.max_pause_s:g}",
-        do="keep the records in a Table, raise reload.max_pause_s, or reload once with "
-        "--over-limits",
+        do=f"{advice}, raise reload.max_pause_s, or reload once with --over-limits",
     )
 
 

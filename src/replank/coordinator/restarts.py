@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from copy import copy
 from functools import partial
 from time import monotonic, perf_counter
 
@@ -150,7 +151,7 @@ class Restarts:
         """Refuse calls; messages wait, from where the last snapshot has seen them."""
         error = generation.down or _not_there(generation, "it was not started again")
         generation.gave_up(error)
-        slot.gate.refuse(lambda: error)
+        slot.gate.refuse(lambda: copy(error))
         slot.inbox.rewind(generation.last_mark.position, generation.last_mark.messages)
         described = describe(error, phase="serve", module=slot.name, serves=generation.label)
         self._bus.publish(WorkerGaveUp(module=slot.name, error=described))

@@ -116,6 +116,8 @@ class Nursery:
             if self._child is not None and self._child.poll() is None and self._sock is not None:
                 return
             self._gone()
+            if self._child is not None:  # it has ended, or is about to
+                await in_thread(_bury, self._child)
             self._child, sock = await in_thread(_spawn)
             self._sock = sock
             asyncio.get_running_loop().add_reader(sock.fileno(), self._listen)

@@ -87,4 +87,16 @@ def _elsewhere(*_: Any, **__: Any) -> Any:
     raise InternalError("this function is loaded in the process of its module")
 
 
-__all__ = ["definition_of"]
+class Elsewhere:
+    """Stands for loaded code: there is none in this process."""
+
+    helpers: frozenset[str] = frozenset()
+
+    def __init__(self, private_name: str) -> None:
+        self.private_name = private_name
+
+    def unload(self) -> None:
+        """Do nothing: its process ends."""
+
+
+__all__ = ["Elsewhere", "definition_of"]

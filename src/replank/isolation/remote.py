@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, Final, NoReturn
+
+from msgspec import structs
 
 from replank.code.entries import generic_entry
 from replank.code.generation import Generation, KnownWay
@@ -27,7 +31,7 @@ from replank.errors import (
 )
 from replank.isolation.host_side import RemoteWorker
 from replank.isolation.link import LinkEnded
-from replank.isolation.offered import definition_of
+from replank.isolation.offered import Elsewhere, definition_of
 from replank.isolation.remote_frozen import RemoteFrozen
 from replank.isolation.remote_lane import RemoteItems, RemoteLane, RemoteSeal
 from replank.isolation.transfer import RemoteTransfer
@@ -41,6 +45,7 @@ from replank.state.limits import StateLimits
 from replank.state.loading import read_head
 from replank.state.names import Namespace
 from replank.state.parking import Parked
+from replank.state.snapshot import Snapshot, read
 from replank.threads import in_thread
 from replank.traffic.leaf import LeafPass
 from replank.traffic.message import RawArguments
@@ -52,18 +57,6 @@ VersionOf = Callable[[str], Awaitable[Version]]
 """Finds a stored version by its digest."""
 _CANDIDATE_PATIENCE_S: Final = 0.5
 _NOTHING_KNOWN: Final = "it has not been saved yet"
-
-
-class _Elsewhere:
-    """Stands for loaded code: there is none in this process."""
-
-    helpers: frozenset[str] = frozenset()
-
-    def __init__(self, private_name: str) -> None:
-        self.private_name = private_name
-
-    def unload(self) -> None:
-        """Do nothing: its process ends."""
 
 
 class RemoteGeneration(Generation):
@@ -88,7 +81,7 @@ class RemoteGeneration(Generation):
         version_of: VersionOf,
     ) -> None:
         definition = definition_of(worker.offer)
-        code = _Elsewhere(f"{definition.name}@{number}")
+        code = Elsewhere(f"{definition.name}@{number}")
         super().__init__(number, version, code, definition, None, lane)
         self.worker = worker
         self.remote_lane = lane
@@ -180,7 +173,7 @@ class RemoteGeneration(Generation):
     @property
     def _patience_s(self) -> float | None:
         """How long a cancelled call may go on: one of a candidate must not hold up the pause."""
-        return None if self.serves else _CANDIDATE_PATIENCE_S
+        return None if self.serves or self.started_at else _CANDIDATE_PATIENCE_S
 
     @property
     def serves(self) -> bool:
@@ -198,7 +191,7 @@ class RemoteGeneration(Generation):
                 raise ModuleDown("its process has ended", module=self.definition.name)
             await self._back.wait()
         if self.down is not None:
-            raise self.down
+            raise copy(self.down)
 
     async def _crashed(self, worker: RemoteWorker, name: str) -> ModuleCrashed:
         how = await worker.obituary()
@@ -244,8 +237,15 @@ class RemoteGeneration(Generation):
 
     # -- its process ------------------------------------------------------------------------------
 
-    async def freeze(self, mark: Mark) -> RemoteFrozen:
-        """Have the worker hold its state fast with its inbox's mark."""
+    async def freeze(self, mark: Mark) -> RemoteFrozen | Snapshot:
+        """Have the worker hold its state fast with its inbox's mark.
+
+        Where there is none, its last snapshot is taken again: the inbox has gone back to it, and
+        what waits there now must not be lost.
+        """
+        if not self.worker.alive and self.last_saved is not None:
+            last = await in_thread(read, self.last_saved[0])
+            return structs.replace(last, messages=mark.messages, inbox_position=mark.position)
         await self.request("state.freeze", mark.position, mark.messages)
         return RemoteFrozen(self, mark)
 
@@ -379,14 +379,7 @@ def _nobody() -> None:
     """Tell nobody."""
 
 
-def _count() -> Any:
-    number = 0
-    while True:
-        number += 1
-        yield number
-
-
-_numbers: Final = _count()
+_numbers: Final = itertools.count(1)
 """Of streams: unique in the process, so that no worker meets one twice."""
 
 __all__ = ["RemoteGeneration", "VersionOf"]

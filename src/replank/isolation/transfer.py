@@ -155,7 +155,9 @@ class RemoteTransfer:
         self._body = None
 
     def committed(self) -> None:
-        """Do nothing: the candidate has its state already."""
+        """Let the candidate come back from the last snapshot until it has one of its own."""
+        if self._new.last_saved is None:
+            self._new.last_saved, self._new.last_mark = self._old.last_saved, self._old.last_mark
 
     async def settle(self) -> None:
         """Drop the copy."""

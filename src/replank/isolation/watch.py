@@ -96,6 +96,8 @@ class Watch:
             self._worker.resumable, self._worker.state_size = asked.result()
         self._missed = 0
         self._asked = asyncio.get_running_loop().create_task(self._worker.request("ping"))
+        # Seen, whatever comes of it: what it means when it fails, the link knows.
+        self._asked.add_done_callback(lambda one: one.cancelled() or one.exception())
         return ""
 
     def _takes(self, limits: IsolationConfig) -> str:

@@ -13,6 +13,7 @@ import logging
 import os
 import resource
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -193,13 +194,18 @@ class _ToHost(logging.Handler):
     def __init__(self, link: Link) -> None:
         super().__init__()
         self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._formatter = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record as plain values."""
         trace = self._formatter.formatException(record.exc_info) if record.exc_info else ""
-        text = record.getMessage()
-        self._link.tell("log", pack((record.name, record.levelno, text, trace)))
+        body = pack((record.name, record.levelno, record.getMessage(), trace))
+        if threading.get_ident() == self._thread:
+            self._link.tell("log", body)
+        else:
+            self._loop.call_soon_threadsafe(self._link.tell, "log", body)
 
 
 def _refuse_carried(definition: Definition) -> None:

@@ -154,7 +154,7 @@ class Inbox:
         self._refuse_all()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
-                while self.queued:
+                while self.queued and self.gate.refusal is None:  # else nobody handles them
                     self._idle.clear()
                     await self._idle.wait()
 

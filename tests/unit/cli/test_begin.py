@@ -56,6 +56,19 @@ def test_a_folder_that_cannot_be_made_is_refused(replank, tmp_path):
     assert "cannot be written" in shown.stderr
 
 
+def test_doctor_starts_a_process_for_isolated_modules_and_says_what_a_crash_costs(
+    replank, tmp_path
+):
+    (tmp_path / "m.py").write_text(MODULE_TEXT)
+    text = '[modules.m]\nsource = "m.py"\nisolation = "process"\n'
+    (tmp_path / "replank.toml").write_text(text)
+    found = findings(replank)
+    assert found["isolation"]["grade"] == "well"
+    assert "crash loses what is newer" in found["isolation of m"]["found"]
+    (tmp_path / "replank.toml").write_text(text + 'persist = "interval"\n')
+    assert "isolation of m" not in findings(replank)
+
+
 def test_what_is_commented_out_in_the_configuration_stands_at_its_default(tmp_path):
     text = re.sub(r"^# (\[?[a-z_.]+( = |\]))", r"\1", CONFIG_TEXT, flags=re.MULTILINE)
     assert text.count("\n# ") <= 3

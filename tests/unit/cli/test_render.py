@@ -201,3 +201,18 @@ def test_a_status_fits_80_columns_whatever_the_names_and_numbers_are():
         assert part in text
     words = "".join(text.split())
     assert "recommen" in words
+
+
+def test_a_status_says_where_isolated_modules_run_and_which_are_down():
+    one = ModuleStatus(name="a", label="1", digest="d", generation=1, schema=1)
+    far = {"isolation": "process", "pid": 77, "memory_bytes": 5 * 1024 * 1024, "restarts": 2}
+    modules = (
+        one,
+        msgspec.structs.replace(one, name="b", **far),
+        msgspec.structs.replace(one, name="c", isolation="process", down="it ended too often"),
+    )
+    status = HostStatus(pid=1, data_dir="d", started_at="", modules=modules)
+    text = text_of(render.render_status(status, Contact(pid=1, socket="s", http="", version="1")))
+    assert "b runs in process 77, 5.0 MiB, started again 2 times" in text
+    assert "c takes no calls: it ended too often" in text
+    assert "a runs in" not in text

@@ -1,4 +1,13 @@
-from replank.instrumentation.events import ReloadEnded, ReloadStarted, TimerFailed, Warned
+from replank.instrumentation.events import (
+    ReloadEnded,
+    ReloadStarted,
+    TimerFailed,
+    Warned,
+    WorkerEnded,
+    WorkerGaveUp,
+    WorkerRestarted,
+)
+from replank.instrumentation.log import line_of
 from replank.instrumentation.tally import Histogram, Tally
 from replank.report import ErrorReport, ModuleReport, Outcome, Phase, PhaseReport, ReloadReport
 
@@ -72,3 +81,16 @@ def test_rollbacks_warnings_and_failed_timers_are_counted():
     tally.note(Warned(text="x"))
     tally.note(TimerFailed(module="ledger", timer="sweep", error=ERROR))
     assert (tally.rollbacks, tally.warnings, tally.timer_failures["ledger"]) == (1, 1, 1)
+
+
+def test_ends_and_restarts_of_workers_are_counted_and_told():
+    ended = WorkerEnded(module="ledger", pid=7, how="it was ended by signal SIGSEGV")
+    again = WorkerRestarted(module="ledger", pid=8, saved_at="", seconds=0.1)
+    down = WorkerGaveUp(module="ledger", error=ERROR)
+    tally = Tally()
+    for event in (ended, again, ended, down):
+        tally.note(event)
+    assert (tally.worker_ends["ledger"], tally.worker_restarts["ledger"]) == (2, 1)
+    assert line_of(ended) == "ledger: its process 7 ended: it was ended by signal SIGSEGV"
+    assert line_of(again) == "ledger: serves in process 8, with its state as at its first start"
+    assert line_of(down).startswith("ledger: stays down: ")

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from replank.errors import HostStopped, Overloaded, UnknownCall
+from replank.errors import HostStopped, ModuleDown, Overloaded, UnknownCall
 from replank.traffic.calls import live_chain
 from replank.traffic.gate import Gate
 from replank.traffic.lane import LaneState
@@ -495,3 +495,40 @@ async def test_cancelling_all_of_many_waiting_calls_leaves_nothing_behind():
     gate.reopen()
     assert gate.is_open
     assert gate.calls == 0
+
+
+async def test_an_interrupted_gate_holds_what_comes_until_it_is_closed_and_opened_again():
+    gate = open_gate(echo=echo)
+    gate.interrupt()
+    waiting = start(call(gate, "echo", 1))
+    opened = start(gate.opened())
+    await turns()
+    assert (gate.waiting, opened.done()) == (1, False)
+    gate.close()
+    assert gate.reopen().calls == 1
+    assert await waiting == 1
+    await opened
+
+
+async def test_a_gate_that_refuses_answers_every_call_until_another_generation_serves():
+    gate = open_gate(echo=echo)
+    gate.interrupt()
+    waiting = start(call(gate, "echo", 1))
+    opened = start(gate.opened())
+    await turns()
+    gate.refuse(lambda: ModuleDown("down", module="m"))
+    with pytest.raises(ModuleDown):
+        await waiting
+    with pytest.raises(ModuleDown):
+        await call(gate, "echo", 2)
+    gate.close()
+    gate.quiet()
+    gate.reopen()  # a reload that failed
+    with pytest.raises(ModuleDown):
+        await call(gate, "echo", 3)
+    assert not opened.done()  # its inbox waits
+    gate.close()
+    gate.quiet()
+    gate.reopen(make_lane(gate, 2, echo=second))
+    assert await call(gate, "echo", 4) == ("second", 4)
+    await opened
