@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replank.code.entries import add_entries, collect_entries
+from replank.code.entries import ENTRY_NAMES, add_entries, collect_entries
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 VALUES = st.integers(-5, 5)
@@ -69,6 +69,7 @@ def build(signature: str, *, suspends: bool) -> tuple[Any, Any, Lane]:
     lane = Lane()
     space: dict[str, Any] = {
         "Module": object,
+        **ENTRY_NAMES,
         "__replank_lane__": lane,
         "__replank_chain__": lambda: None,
         "locals_of": lambda *values: values,
