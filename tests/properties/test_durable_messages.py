@@ -199,6 +199,21 @@ TestLives = Lives.TestCase
 TestLives.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
 
 
+def test_a_start_from_an_older_snapshot_keeps_what_the_next_ones_may_need():
+    lives = Lives()
+    lives.save()
+    lives.send(count=1, handled=False)
+    lives.save()
+    lives.crash_with_corrupt_snapshots(from_before=1)
+    lives.save_and_crash_before_the_inbox_knows()
+    lives.save_and_crash_before_the_inbox_knows()
+    lives.crash_with_corrupt_snapshots(from_before=2)
+    lives.save()
+    lives.save()
+    lives.crash_with_corrupt_snapshots(from_before=2)
+    lives.teardown()  # every message was seen once
+
+
 class LivesApart(Lives):
     """The control experiment: the position is kept apart from the state, and is the older one."""
 

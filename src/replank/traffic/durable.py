@@ -107,6 +107,8 @@ class DurableInbox(Inbox):
         self._retry_s = retry_s
         self._last = 0
         self._asked_at = 0
+        self._began_at: int | None = None
+        """Where the state stood that the module was started from, till the first save after it."""
         self._open = False
         self._opening: asyncio.Task[None] | None = None
         self._outgoing: deque[_Waiting] = deque()
@@ -176,7 +178,7 @@ class DurableInbox(Inbox):
         """
         again = self.queued
         self._page.clear()
-        self.position = self._page_end = self._asked_at = position
+        self.position = self._page_end = self._asked_at = self._began_at = position
         self._returned = deque(msgspec.msgpack.encode(message) for message in messages)
         self.accepted += self.queued - again
         self._rewound += 1
@@ -228,14 +230,32 @@ class DurableInbox(Inbox):
         Raises:
             JournalError: It could not be written; nothing that is needed was forgotten.
         """
-        key = f"{self.stream}/saved"
+        kept = await self._note_kept([position])
+        if kept is not None and len(kept) == self._snapshots_kept:
+            await self._port.truncate(self.stream, min(kept))
+
+    async def _note_kept(self, new: list[int]) -> list[int] | None:
+        """Note the positions of new snapshots; returns those of all that are kept.
+
+        After a start from an older snapshot, for a newer one was torn, those that are written next
+        have lower positions than some that are known here, and may be needed yet: none that is
+        known stands higher than the start.
+
+        Returns:
+            None when another has written meanwhile.
+        """
+        key, began_at = f"{self.stream}/saved", self._began_at
         held = await self._port.get(key)
         before = msgspec.msgpack.decode(held.data, type=list[int]) if held else []
-        kept = [*before, position][-self._snapshots_kept :]
-        data = msgspec.msgpack.encode(kept)
-        done = await self._port.compare_and_set(key, held.version if held else 0, data)
-        if done is not None and len(kept) == self._snapshots_kept:
-            await self._port.truncate(self.stream, min(kept))
+        known = [min(one, began_at) for one in before] if began_at is not None else before
+        kept = [*known, *new][-self._snapshots_kept :]
+        if kept != before:
+            data = msgspec.msgpack.encode(kept)
+            if await self._port.compare_and_set(key, held.version if held else 0, data) is None:
+                return None
+        if self._began_at == began_at:  # else it went back meanwhile
+            self._began_at = None
+        return kept
 
     async def dead_letters(self, after: int = 0, limit: int = 100) -> tuple[DeadLetter, ...]:
         """Return messages that could not be read, oldest first.
@@ -290,6 +310,8 @@ class DurableInbox(Inbox):
             )
             self.position = begin
         self._last, self._page_end, self._asked_at = last, self.position, self.position
+        self._began_at = self.position
+        await attempt(lambda: self._note_kept([]))
         self.accepted += last - self.position
         self._open = True
 
