@@ -134,6 +134,7 @@ async def measure(sizes: list[int], rounds: int) -> list[dict]:
                     await in_one(host, parts, size, together[size])
             busy_s = client.take()
             calling.cancel()
+            await asyncio.wait([calling])
     same = {
         "case": "modules at once",
         "python": platform.python_version(),

@@ -130,7 +130,7 @@ async def test_a_generation_that_nobody_holds_goes_without_a_word(
         assert (await host.reload("ledger")).committed
         retirement = host._coordinator.retirement
         async with asyncio.timeout(20):
-            while retirement.waiting or retirement.watch.looking:
+            while retirement.leaving or retirement.watch.looking:
                 await asyncio.sleep(0.005)
         assert alive() is None, [e for e in told if isinstance(e, GenerationLeaked)]
         assert any(isinstance(event, GenerationRetired) for event in told)
@@ -218,3 +218,19 @@ async def test_many_generations_that_go_at_once_cost_one_collection(
     assert collections == 1
     assert len(watch.leaks) == 10
     await watch.close()
+
+
+async def test_many_modules_that_are_replaced_at_once_do_not_count_as_old_ones_that_stay(
+    tmp_path: Path,
+) -> None:
+    names = [f"part{number}" for number in range(12)]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("def hit() -> int:\n    return 1\n")
+    sources = {name: tmp_path / f"{name}.py" for name in names}
+    config = Config(reload=ReloadConfig(probe=False, probation_s=0, max_retired=3))
+    async with Host(sources, data_dir=tmp_path / "data", config=config) as host:
+        for answer in (2, 3, 4):
+            for source in sources.values():
+                source.write_text(f"def hit() -> int:\n    return {answer}\n")
+            report = await host.reload(names)
+            assert report.committed, report.error

@@ -124,7 +124,7 @@ class Clients:
             busy = (
                 any(slot.inbox.queued for slot in slots)
                 or any(not slot.gate.is_open or slot.persistence.moment.locked() for slot in slots)
-                or host._coordinator.retirement.waiting
+                or host._coordinator.retirement.leaving
                 or host._scheduler.running
                 or any(slot.probation and not slot.probation._over for slot in slots)
             )
@@ -140,7 +140,7 @@ class Clients:
             name: (slot.inbox.queued, slot.gate.is_open, slot.gate.lane.state)
             for name, slot in host._routes.slots.items()
         }
-        retiring = host._coordinator.retirement.waiting
+        retiring = host._coordinator.retirement.leaving
         held = [
             name for name, slot in host._routes.slots.items() if slot.persistence.moment.locked()
         ]

@@ -68,8 +68,10 @@ class Candidates:
             await judge_calls(tx, self.routes)
         await check_types(tx, self.routes, self.workshop)
         await let_go(tx)
+        await asyncio.sleep(0)  # each of these computes for milliseconds: calls get their turn
         await self.find_ways(tx)
         self._wire_for_rehearsal(tx)
+        await asyncio.sleep(0)
 
     async def find_ways(self, tx: Transaction, grace: Grace | None = None) -> None:
         """Find how each module's state gets from the old generation to the candidate.

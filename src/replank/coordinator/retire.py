@@ -32,13 +32,18 @@ class Retirement:
         self._stop = stop
         self._config = config
         self._closing = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Generation] = {}
         self.watch = LeakWatch(bus, config)
         """Looks whether they are gone."""
 
     @property
     def waiting(self) -> int:
-        """How many generations are called still."""
+        """How many generations are called still; one that is on its way out is none of them."""
+        return sum(one.lane.outlived for one in self._tasks.values())
+
+    @property
+    def leaving(self) -> int:
+        """How many generations are on their way out, those that are called still with them."""
         return len(self._tasks)
 
     @property
@@ -70,8 +75,8 @@ class Retirement:
     def retire(self, generation: Generation) -> None:
         """Begin to take a generation out of memory; returns at once."""
         task = asyncio.create_task(self._retire(generation), name=f"retire {generation.label}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = generation
+        task.add_done_callback(self._tasks.pop)
 
     async def close(self, deadline_s: float) -> None:
         """Wait until all are gone, or the deadline."""
