@@ -191,7 +191,7 @@ class Rig:
                 inbox = self.host._routes.slot(name).inbox
                 while inbox.queued:
                     await asyncio.sleep(0)
-            while self.host._coordinator.retirement.waiting:
+            while self.host._coordinator.retirement.leaving:
                 await asyncio.sleep(0)
 
     def relax(self) -> None:

@@ -115,7 +115,7 @@ async def one_reload(host: Host, paths: dict[str, Path], turn: int) -> ReloadRep
 async def settled(host: Host) -> None:
     """Return when every old generation is gone, and the last reload's watchdog."""
     slot = host._routes.slot("counter")
-    while host._coordinator.retirement.waiting or "replank watchdog" in own_threads():
+    while host._coordinator.retirement.leaving or "replank watchdog" in own_threads():
         await asyncio.sleep(0)
     if slot.probation is not None:
         await slot.probation.settled()
