@@ -306,6 +306,18 @@ async def json_arguments(host: Host) -> None:
         await host.send("ledger", "note", *read("note", b"[3]"))
 
 
+async def a_call_that_is_given_up(host, module) -> None:
+    holding = asyncio.create_task(module.hold())
+    while host.status().modules[1].in_flight == 0:
+        await asyncio.sleep(0)
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+    async with asyncio.timeout(10):  # a timer's turn counts too, while it lasts
+        while host.status().modules[1].in_flight:
+            await asyncio.sleep(0)
+
+
 async def test_calls_values_errors_and_other_modules_work_as_in_one_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -359,15 +371,7 @@ async def test_calls_values_errors_and_other_modules_work_as_in_one_process(
             next(one for one in caplog.records if one.name == "ledger").levelno == logging.WARNING
         )
 
-        holding = asyncio.create_task(module.hold())
-        while host.status().modules[1].in_flight == 0:
-            await asyncio.sleep(0)
-        holding.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await holding
-        async with asyncio.timeout(10):  # a timer's turn counts too, while it lasts
-            while host.status().modules[1].in_flight:
-                await asyncio.sleep(0)
+        await a_call_that_is_given_up(host, module)
         # what serves is another version by now: it has asked for its own reload
         assert not events.of(WorkerEnded)
 
