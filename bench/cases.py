@@ -33,14 +33,14 @@ class Case:
 
 
 _CALLS = ("--rounds", "3", "--calls", "2000")
-_MANY_CALLS = ("--calls", "20000")
+_MANY_CALLS = ("--calls", "10000")
 _PAUSES = ("--records", "20000", "--rates", "5000", "--seconds", "0.3")
 _AT_ONCE = ("--modules", "1", "8", "--rounds", "2")
 _TABLES = ("--quick", "--repeats", "1", "--records", "50000", "--only", "window")
 _DISK = ("--records", "20000", "--repeats", "1", "--seconds", "0.3", "--cases", "snapshot")
 _FEW_FAULTS = ("--modules", "2", "--faults", "1")
 _FEW_FAULTS_OF_THREE = ("--modules", "3", "--faults", "1")
-_ALL_FAULTS = ("--everything", "--runs", "2000", "--seconds", "60")
+_ALL_FAULTS = ("--everything", "--runs", "2000", "--seconds", "25")
 
 # what says most comes first, for a machine too busy for all of it
 CASES = (
@@ -50,7 +50,7 @@ CASES = (
     Case(
         "pause", "pause, rollback and memory, by size of the state and by writes", _PAUSES, (), 280
     ),
-    Case("transactions", "several modules at once", _AT_ONCE, ("--rounds", "10")),
+    Case("transactions", "several modules at once", _AT_ONCE, ("--rounds", "6")),
     Case("startup", "start-up time, memory and install size", ("--rounds", "1")),
     Case("simulation", "seeded lives of a host", ("--runs", "100"), ("--runs", "1000")),
     Case("search", "every state of the two-phase commit", _FEW_FAULTS, _FEW_FAULTS_OF_THREE),
@@ -62,10 +62,14 @@ CASES = (
     Case("dashboard", "its page in a browser: first paint, memory", None, (), 90),
     Case("verify", "bad edits caught, good ones taken", None, ("--json",)),
     Case(
-        "probation", "planted faults sent back, and no false alarm", None, ("--repeats", "3"), 150
+        "probation",
+        "planted faults sent back, and no false alarm",
+        None,
+        ("--repeats", "2", "--trials", "50"),
+        150,
     ),
     Case("broken", "broken candidates, and what calls notice of them", None, ("--times", "2"), 120),
-    Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "400"), 90),
+    Case("soak", "reloads of every outcome, and what stays behind", None, ("--reloads", "250"), 90),
     Case("faults", "a fault in each phase", None, _ALL_FAULTS, 150),
 )
 
