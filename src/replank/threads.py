@@ -12,19 +12,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from time import sleep
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
+
+from replank.errors import InternalError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-POOL_PREFIX: Final = "replank calls of "
+OURS_PREFIX: Final = "replank"
+"""What the names of all our threads begin with, which take the work of many."""
+POOL_PREFIX: Final = f"{OURS_PREFIX} calls of "
 """What the names of the threads begin with in which modules' calls run."""
+IMPORT_PREFIX: Final = f"{OURS_PREFIX} import of "
+"""What the names of the threads begin with in which candidates are imported, each in its own."""
 _EVERY_S = 0.001
 _BRISK_SWITCH_S = 0.0005
 _STILL_S = (0.02, 0.1, 0.5, 2.0, 10.0)
@@ -62,6 +69,70 @@ async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
         return await job
     finally:
         aside.end()
+
+
+async def in_own_thread(name: str, work: Callable[[], T]) -> T:
+    """Run work that may have to be ended from outside; return its result.
+
+    A thread of a pool cannot be ended: the exception that ends its work may arrive when it has
+    taken up somebody else's, which is then never done. This one does nothing afterwards. It keeps
+    nobody from leaving, either: it is a daemon.
+
+    Args:
+        name: Of the thread.
+        work: What to run; it must not touch what belongs to the loop's thread.
+
+    Raises:
+        InternalError: It was ended from outside.
+    """
+    loop = asyncio.get_running_loop()
+    if getattr(loop, "runs_alone", False):
+        return await in_thread(work)
+    answer: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        ended = InternalError(f"{name} was ended from outside")
+        tell: Callable[[], None] = partial(_set_exception, answer, ended)
+        told = False
+        try:
+            tell = _done(answer, partial(context.run, work))
+        finally:  # also when the end arrives here
+            while not told:
+                try:
+                    loop.call_soon_threadsafe(tell)
+                    told = True
+                except SystemExit:  # it came late, and must not keep the answer back
+                    continue
+                except RuntimeError:  # the loop is closed: nobody waits
+                    return
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    aside = Aside(loop, answer.done)
+    try:
+        return await answer
+    finally:
+        aside.end()
+
+
+def _done(answer: asyncio.Future[T], work: Callable[[], T]) -> Callable[[], None]:
+    """Do the work; return what tells its answer."""
+    try:
+        return partial(_set_result, answer, work())
+    except SystemExit:
+        raise
+    except BaseException as error:
+        return partial(_set_exception, answer, error)
+
+
+def _set_result(answer: asyncio.Future[T], result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _set_exception(answer: asyncio.Future[Any], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 class Aside:

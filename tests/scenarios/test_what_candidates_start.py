@@ -284,6 +284,52 @@ async def test_a_thread_that_hears_nothing_is_named_with_its_stack_and_what_to_d
     assert "end it in on_stop" in line
 
 
+async def test_an_import_that_goes_on_beside_one_that_fails_is_ended_and_takes_nothing_along(
+    tmp_path, monkeypatch
+):
+    """It was imported in a thread of the loop's pool, whose next job was lost with it."""
+    monkeypatch.setattr("replank.verification.effects._END_WITHIN_S", 0.05)
+    arrived = threading.Event()
+    monkeypatch.setattr(sys, "replank_tested_arrived", arrived, raising=False)
+    sources = {name: tmp_path / f"{name}.py" for name in ("ledger", "other")}
+    for path in sources.values():
+        path.write_text(GOOD)
+    config = Config(reload=ReloadConfig(probe=False))
+    async with Host(sources, data_dir=tmp_path / "data", config=config) as host:
+        endless = "sys.replank_tested_arrived.set()\nwhile True: pass"
+        sources["ledger"].write_text(source(endless, "at_import"))
+        sources["other"].write_text("import sys\nsys.replank_tested_arrived.wait()\n1 / 0\n")
+        report = await host.reload(["other", "ledger"])
+        assert report.outcome is Outcome.REJECTED
+        assert report.error.location == "other.py:3"
+        assert not any("goes on" in line for line in report.error.undo_errors)
+        assert any("the import of ledger goes on, at " in line for line in report.warnings)
+        for number in range(50):  # each in a thread
+            assert await asyncio.to_thread(lambda n=number: n) == number
+        assert await host["ledger"].add(1) == 1
+
+
+async def test_a_thread_of_a_pool_that_others_use_is_named_and_never_ended(
+    host, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("replank.verification.effects._END_WITHIN_S", 0.01)
+    end = threading.Event()
+    monkeypatch.setattr(sys, "replank_tested_end", end, raising=False)
+    job = (
+        "asyncio.get_running_loop().run_in_executor(None, lambda: sys.replank_tested_end.wait(60))"
+    )
+    (tmp_path / "ledger.py").write_text(source(job, "in_on_start", fails="on_start"))
+    report = await host.reload("ledger")
+    threads = set(threading.enumerate())
+    end.set()
+    assert report.outcome is Outcome.ROLLED_BACK
+    (line,) = report.error.undo_errors
+    assert "runs on, at" in line
+    for number in range(50):
+        assert await asyncio.to_thread(lambda n=number: n) == number
+    assert all(one.is_alive() for one in threads if one.name.startswith("asyncio_"))
+
+
 async def test_a_place_that_somebody_else_wrote_to_since_is_left_alone(monkeypatch):
     effects = Effects()
     with effects.step("ledger@2", exact=True):

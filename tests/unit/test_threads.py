@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import ctypes
 import sys
 import threading
 import time
 
 import pytest
 
-from replank.threads import Aside, in_thread, undisturbed
+from replank.errors import InternalError
+from replank.threads import Aside, in_own_thread, in_thread, undisturbed
 
 WHERE = contextvars.ContextVar[str]("WHERE", default="nowhere")
+
+
+def raise_in(thread: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 async def test_work_beside_a_loop_that_never_rests_is_not_starved() -> None:
@@ -81,6 +87,45 @@ async def test_an_error_of_the_work_comes_back() -> None:
 
     with pytest.raises(ValueError, match="no way"):
         await in_thread(fails, "no ", end="way")
+
+
+async def test_a_thread_of_its_own_gives_result_error_and_context() -> None:
+    WHERE.set("there")
+    assert await in_own_thread("tested", WHERE.get) == "there"
+    with pytest.raises(ZeroDivisionError):
+        await in_own_thread("tested", lambda: 1 // 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_work_in_a_thread_of_its_own_that_is_ended_from_outside_is_an_error() -> None:
+    begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+
+    def endless() -> None:
+        loop.call_soon_threadsafe(begun.set_result, threading.get_ident())
+        while True:
+            pass
+
+    work = asyncio.create_task(in_own_thread("tested", endless))
+    raise_in(await begun, SystemExit)
+    with pytest.raises(InternalError, match="tested was ended from outside"):
+        await work
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_an_end_that_comes_too_late_does_not_keep_the_answer_back(monkeypatch) -> None:
+    """It arrives when the work has been done and its answer is being told."""
+    loop = asyncio.get_running_loop()
+    tell, late = loop.call_soon_threadsafe, [SystemExit]
+
+    def told(*args: object) -> None:
+        if late:
+            raise late.pop()
+        tell(*args)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", told)
+    assert await in_own_thread("tested", lambda: 7) == 7
+    assert not late
 
 
 def test_what_another_thread_writes_without_rest_can_be_looked_at() -> None:

@@ -28,7 +28,7 @@ from replank.module import Runtime
 from replank.reading import read_definition
 from replank.state.parking import ParkedStore
 from replank.state.quarantine import Quarantine
-from replank.threads import brisk_switching, in_thread
+from replank.threads import IMPORT_PREFIX, brisk_switching, in_own_thread, in_thread
 from replank.traffic.calls import chain_var
 from replank.traffic.lane import Lane
 from replank.verification.effects import Effects
@@ -105,7 +105,7 @@ class Workshop:
             effects=effects,
         )
         with brisk_switching():
-            code = await _loaded(load, effects)
+            code = await _loaded(slot.name, load, effects)
         try:
             definition = read_definition(code.module, slot.name)
             slot.loaded.add(definition.owner or code.module)
@@ -195,9 +195,9 @@ class Workshop:
         return result.code
 
 
-async def _loaded(load: Callable[[], LoadedCode], effects: Effects) -> LoadedCode:
+async def _loaded(name: str, load: Callable[[], LoadedCode], effects: Effects) -> LoadedCode:
     """Load in a thread; what comes out after the reload has given up is unloaded at once."""
-    loading = asyncio.ensure_future(in_thread(load))
+    loading = asyncio.ensure_future(in_own_thread(IMPORT_PREFIX + name, load))
     try:
         return await asyncio.shield(loading)
     except asyncio.CancelledError:

@@ -20,13 +20,13 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
-from replank.threads import POOL_PREFIX, in_thread
+from replank.threads import OURS_PREFIX, in_thread
 from replank.verification.leftovers import Leftover, attached, running, thread_left
 from replank.verification.ownership import Others, Owner
 from replank.verification.patches import place_changes, read_places
@@ -188,9 +188,9 @@ class Effects:
         done: list[str] = []
         left: list[str] = []
         loop = asyncio.get_running_loop()
-        new = _Since(self._steps)
+        new = _Since(self._steps, loop)
         runs = running(self.owner, loop, beside=asyncio.current_task(), new=new)
-        await _end([*runs, *self._appeared(loop, {one.text for one in runs}, new)], done, left)
+        await _end([*runs, *self._appeared({one.text for one in runs}, new)], done, left)
         for step in reversed(self._steps):
             self._put_back(step, done, left)
         await _end(attached(self.owner, loop), done, left)
@@ -213,18 +213,14 @@ class Effects:
             else:
                 _put_back(change, done, left)
 
-    def _appeared(
-        self, loop: asyncio.AbstractEventLoop, known: set[str], new: _Since
-    ) -> list[Leftover]:
+    def _appeared(self, known: set[str], new: _Since) -> list[Leftover]:
         """Return threads of a library that a step on the loop's thread has started."""
-        own_pool = getattr(loop, "_default_executor", None)
-        of_loop: frozenset[threading.Thread] = frozenset(getattr(own_pool, "_threads", ()))
         threads = {
             thread
             for one in self._steps
             if one.exact
-            for thread in one.threads - of_loop
-            if thread.is_alive() and not thread.name.startswith(POOL_PREFIX)
+            for thread in one.threads
+            if thread.is_alive() and thread in new
         }
         found = [thread_left(one, owned=False, new=new) for one in threads]
         return [one for one in found if one.text not in known]
@@ -253,16 +249,43 @@ class Effects:
 
 
 class _Since:
-    """The threads that were not there before the first of some steps."""
+    """The threads that were not there before the first of some steps, and are nobody else's.
 
-    def __init__(self, steps: list[_Step]) -> None:
+    The loop's pool and Replank's own begin threads when there is work for them, whose it may be.
+    """
+
+    def __init__(self, steps: list[_Step], loop: asyncio.AbstractEventLoop) -> None:
         self._before = steps[0].before.threads if steps else None
+        pool = getattr(loop, "_default_executor", None)
+        self._of_loop: Container[threading.Thread] = getattr(pool, "_threads", ())
 
     def __contains__(self, thread: object) -> bool:
-        return self._before is not None and thread not in self._before
+        return (
+            self._before is not None
+            and isinstance(thread, threading.Thread)
+            and thread not in self._before
+            and thread not in self._of_loop
+            and not thread.name.startswith(OURS_PREFIX)
+        )
 
 
 async def _end(found: list[Leftover], done: list[str], left: list[str]) -> None:
+    """Ask all to end, and say what came of it; nothing of what ends by itself meanwhile."""
+    asked = [one for one in found if not one.soon]
+    failed = _ask(asked, left)
+    await _gone(found)
+    late = [one for one in found if one.soon and not one.is_gone()]
+    failed |= _ask(late, left)
+    await _gone(late)
+    for one in [*asked, *late]:
+        if one.is_gone():
+            done.append(one.text)
+        elif one.text not in failed:
+            left.append(f"{one.text}; {one.do}")
+
+
+def _ask(found: list[Leftover], left: list[str]) -> set[str]:
+    """Ask each to end; return the texts of those that could not be asked."""
     failed: set[str] = set()
     for one in found:
         try:
@@ -270,17 +293,13 @@ async def _end(found: list[Leftover], done: list[str], left: list[str]) -> None:
         except Exception as error:
             failed.add(one.text)
             left.append(f"{one.text}: {type(error).__name__}: {error}; {one.do}")
-    if any(not one.is_gone() for one in found):
-        await _gone(found)
-    for one in found:
-        if one.is_gone():
-            done.append(one.text)
-        elif one.text not in failed:
-            left.append(f"{one.text}; {one.do}")
+    return failed
 
 
 async def _gone(found: list[Leftover]) -> None:
     """Return when all have ended, or had their time."""
+    if all(one.is_gone() for one in found):
+        return
 
     def wait() -> None:
         deadline = monotonic() + _END_WITHIN_S

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from replank.threads import IMPORT_PREFIX
 from replank.verification.ownership import Owner
 
 _STACK_FRAMES_MAX: Final = 3
@@ -33,12 +34,14 @@ class Leftover:
         do: What its author does about it.
         end: Ends it, or asks it to end.
         is_gone: Whether it has ended.
+        soon: Whether it mostly ends by itself in a moment, and is asked only when it has not.
     """
 
     text: str
     do: str
     end: Callable[[], object]
     is_gone: Callable[[], bool]
+    soon: bool = False
 
 
 def running(
@@ -54,7 +57,7 @@ def running(
         owner: The generation.
         loop: The event loop on which its code runs.
         beside: The task that asks.
-        new: Threads that were not there before the generation.
+        new: Threads that were not there before the generation, and are nobody else's.
     """
     return [
         *_tasks(owner, loop, beside),
@@ -86,15 +89,22 @@ def thread_left(
     Args:
         thread: A thread that is alive.
         owned: Whether it certainly runs the generation's code.
-        new: Threads that were not there before the generation.
+        new: Threads that were not there before the generation, and are nobody else's.
     """
-    kind = "daemon thread" if thread.daemon else "thread"
-    where = _stack(thread)
+    if thread.name.startswith(IMPORT_PREFIX):
+        name = thread.name.removeprefix(IMPORT_PREFIX)
+        text = f"the import of {name} goes on"
+        do = "look for an endless loop or a call that blocks"
+    else:
+        text = f"{'daemon thread' if thread.daemon else 'thread'} {thread.name!r} runs on"
+        do = "end it in on_stop: hold an Event that it waits for, set it and join"
     return Leftover(
-        text=f"{kind} {thread.name!r} runs on{where}",
-        do="end it in on_stop: hold an Event that it waits for, set it and join",
+        text=text + _stack(thread),
+        do=do,
         end=lambda: _ask_to_end(thread, owned=owned, new=new),
         is_gone=lambda: not thread.is_alive(),
+        # The end may come anywhere: in our own code, too, unless that has long been left.
+        soon=thread.name.startswith(IMPORT_PREFIX),
     )
 
 
@@ -218,7 +228,9 @@ def _ask_to_end(thread: threading.Thread, *, owned: bool, new: Container[threadi
     if isinstance(thread, threading.Timer):
         thread.cancel()
         return
-    if pool is not None and all(one in new for one in pool._threads):
+    if pool is not None:
+        if not all(one in new for one in pool._threads):
+            return  # the end might arrive when it has taken up a job of somebody else's
         pool.shutdown(wait=False, cancel_futures=True)  # no thread of it is older: nor is the pool
     if owned and thread.ident is not None and thread.is_alive():
         # Arrives between two instructions, and runs the thread's own `finally` blocks.
