@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from typing import Any
 
 from replank.coordinator.phases import REHEARSED
@@ -10,6 +11,10 @@ from replank.report import Outcome
 
 PAUSE = 1 + len(REHEARSED)
 """The first step of the course in which calls wait."""
+
+
+HOP_S_MAX = 0.05
+"""Longer than a chain that gets on stands in one place: whatever is outside takes 20 ms at most."""
 
 
 class Broken(AssertionError):
@@ -73,21 +78,37 @@ def check_report(world: Any, tx: Any, report: Any) -> None:
         must(report.calls_held == 0, f"{tx.id} was rejected, and calls waited")
 
 
+def stuck_chains(world: Any, names: Container[str]) -> list[int]:
+    """Return the calls that a drain of these modules waits for, and that do not get on."""
+    now = world.loop.time()
+    return [
+        op.number
+        for op in world.ops
+        if op.call == "visit" and op.runs and op.end == "open"  # it hops from module to module
+        if any(name in names for name, _ in op.seen)  # another chain may wait at the closed gates
+        if now - op.stepped_at > HOP_S_MAX
+    ]
+
+
 def check_drain(world: Any, tx: Any, report: Any) -> None:
-    """Ask that no drain waits in vain: a chain in flight must be let through to its end."""
+    """Ask that no drain waits in vain: a chain in flight must be let through to its end.
+
+    A chain that gets on may be longer than the drain: it goes down again as often as the seed gives.
+    """
     if report.error is None or (report.error.phase, report.error.kind) != ("drain", "PhaseTimeout"):
         return
     began, ended = world.spans[tx.id]
     others = [span for tx_id, span in world.spans.items() if tx_id != tx.id]
     if any(span[0] < ended and (span[1] > began or span[0] == span[1]) for span in others):
         return  # a chain may wait at the gates of another reload
-    lingering = [
+    must(not world.stuck[tx.id], f"{tx.id} waited in vain for {report.error.found}")
+    in_flight = [
         op
         for op in world.ops
-        if op.call == "linger" and op.runs and op.invoked_at < ended
+        if op.call in ("linger", "visit") and op.runs and op.invoked_at < ended
         if op.returned_at is None or op.returned_at > began
     ]
-    must(lingering, f"{tx.id} waited in vain for {report.error.found}")
+    must(in_flight, f"{tx.id} waited for {report.error.found}, which had ended")
 
 
 def check_rest(world: Any) -> None:

@@ -21,7 +21,7 @@ from replank.code import generation
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.coordinator import candidates, coordinator, prepare
 from replank.errors import JournalError
-from replank.instrumentation.events import ReloadEnded, ReloadStarted
+from replank.instrumentation.events import PhaseEnded, ReloadEnded, ReloadStarted
 from replank.testing.history import History, Kind, Operation
 from replank.testing.journal import MemoryJournal
 from replank.testing.simulation import SimulatedLoop, virtual_clocks
@@ -58,6 +58,7 @@ class Op:
     seen: list[tuple[str, int]] = field(default_factory=list)
     outlived: bool = False
     invoked_at: float = 0.0
+    stepped_at: float = 0.0
     returned_at: float | None = None
     answer: Any = None
     end: str = "open"
@@ -215,6 +216,8 @@ class World:
         self.transactions: dict[str, Any] = {}
         self.active: dict[str, Any] = {}
         self.spans: dict[str, list[float]] = {}
+        self.stuck: dict[str, list[int]] = {}
+        """By reload, the chains that stood still when its drain ended."""
         self.codes: dict[str, list[Code]] = defaultdict(list)
         self.loaded: dict[str, list[Any]] = defaultdict(list)
         """Lanes of all generations whose code is loaded."""
@@ -304,6 +307,8 @@ class World:
         if isinstance(event, ReloadStarted):
             self.spans[event.id] = [self.loop.time(), self.loop.time()]
             self.active[event.id] = self.transactions[event.id]
+        elif isinstance(event, PhaseEnded) and event.phase == "drain":
+            self.stuck[event.id] = rules.stuck_chains(self, self.transactions[event.id].names)
         elif isinstance(event, ReloadEnded):
             self.spans[event.id][1] = self.loop.time()
             self.active.pop(event.id)
@@ -356,6 +361,7 @@ class World:
 
     def looked(self, code: Code, op: Op) -> None:
         """Note that a step of a call runs in a generation."""
+        op.stepped_at = self.loop.time()
         state = code.lane.state
         must(state != "prepared", f"call {op.number} runs in the candidate {code.private_name}")
         if state in ("quiet", "retired"):
