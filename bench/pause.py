@@ -28,8 +28,8 @@ from time import perf_counter
 
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.host import Host
+from replank.memory import resident_bytes
 from replank.report import Outcome, ReloadReport
-from replank.state.collector import resident_bytes
 
 V1 = """
 from replank import Module, Record, Table, query

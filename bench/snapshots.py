@@ -23,8 +23,8 @@ from pathlib import Path
 
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.host import Host
+from replank.memory import resident_bytes
 from replank.state import writing
-from replank.state.collector import resident_bytes
 
 clock = time.perf_counter
 

@@ -33,8 +33,9 @@ import sys
 import time
 from array import array
 
+from replank.memory import resident_bytes
 from replank.record import Record
-from replank.state.collector import CollectorGuard, resident_bytes
+from replank.state.collector import CollectorGuard
 from replank.state.lazy import LazyTransfer
 from replank.state.slices import Slices
 from replank.state.transfer import TableTransfer

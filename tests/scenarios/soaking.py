@@ -14,8 +14,8 @@ from pathlib import Path
 
 from replank import Host
 from replank.config import Config
+from replank.memory import resident_bytes
 from replank.report import ReloadReport
-from replank.state.collector import resident_bytes
 from tests.scenarios.load import NOTHING_WRONG, Load
 
 MODULES = Path(__file__).parents[1] / "fixtures" / "modules" / "counter"

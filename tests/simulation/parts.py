@@ -322,6 +322,8 @@ class FakeKeeper:
         self._pause: Callable[[], Any] = world.loop.pause
         self._note: Callable[[str, dict[str, Any]], None] = world.note_save
 
+    async def approach(self, module: str, holder: Any) -> None: ...
+
     def freeze(self, module: str, holder: Any, digest: str, mark: Any) -> Any:
         values = _copied(holder.values())
         self._note(module, values)

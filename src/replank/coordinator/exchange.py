@@ -25,7 +25,7 @@ from replank.state.exchange import (
 from replank.state.format import Snapshot, SnapshotReader
 from replank.state.sizing import state_size
 from replank.state.slices import Slices
-from replank.state.spool import begin_export, finish_export
+from replank.state.spool import approach_export, begin_export, finish_export
 from replank.threads import in_thread, undisturbed
 from replank.traffic.drain import Drain
 from replank.verification.checks import run_checks
@@ -167,6 +167,11 @@ class StateExchange:
             SnapshotError: The state holds something that exists in this process only.
         """
         slot = self.coordinator.routes.slot(name)
+        serves = self.coordinator.routes.current(name)
+        if isinstance(serves, RemoteGeneration):
+            await serves.request("state.export_approach")
+        else:
+            await approach_export(serves)
         async with self._quiet(slot):
             generation = self.coordinator.routes.current(name)
             if isinstance(generation, RemoteGeneration):

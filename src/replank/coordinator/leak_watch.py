@@ -19,6 +19,7 @@ import msgspec
 from replank.config import ReloadConfig
 from replank.forks import Fork, can_fork
 from replank.instrumentation.events import Bus, GenerationLeaked
+from replank.memory import gather_pages
 from replank.verification.leaks import holders_of, told
 
 _CHILD_SEARCH_S: Final = 10.0
@@ -144,6 +145,7 @@ async def _holders(alive: weakref.ref[Any]) -> tuple[str, ...] | None:
         if sys.getallocatedblocks() <= _FORCE_BLOCKS_MAX:
             return holders_of(alive, _SEARCH_S)
         return ("something: the process is too large to be searched while calls wait",)
+    await gather_pages()
     child = Fork(lambda: _searched(alive), "the search for what holds an old generation")
     answer = await child.answer(2 * _CHILD_SEARCH_S)
     return msgspec.msgpack.decode(answer, type=tuple[str, ...] | None)

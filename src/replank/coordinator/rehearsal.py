@@ -25,10 +25,11 @@ from replank.coordinator.transaction import Transaction
 from replank.errors import CheckError, UsageError
 from replank.forks import Fork, can_fork
 from replank.instrumentation.events import Event
+from replank.memory import gather_pages, resident_bytes
 from replank.migration.engine import Migration
 from replank.report import BadRecord, ErrorReport, Phase, Plan, RehearsalReport
 from replank.state.bad_records import SHOWN_MAX, find_bad
-from replank.state.collector import resident_bytes, shared_heap
+from replank.state.collector import shared_heap
 from replank.state.windowed import WindowedTransfer
 from replank.verification.watchdog import Watchdog
 
@@ -82,6 +83,7 @@ class Rehearsal:
             if one.slot.probation is not None:
                 await one.slot.probation.settled()
         limit_s = self.coordinator.config.reload.window_timeout_s
+        await gather_pages()
         with shared_heap():
             fork = Fork(lambda: self._be_the_copy(tx), "the rehearsal")
             plan = msgspec.msgpack.decode(await fork.answer(limit_s), type=Plan)

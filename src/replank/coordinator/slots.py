@@ -92,6 +92,13 @@ class SlotMaker:
     def _persistence(
         self, name: str, module: ModuleConfig, gate: Gate, inbox: Inbox
     ) -> Persistence[Held]:
+        async def approach() -> None:
+            generation = self._routes.current(name)
+            if isinstance(generation, RemoteGeneration):
+                await generation.approach()
+            else:
+                await self._keeper.approach(name, generation)
+
         def freeze(mark: Mark) -> Held | Awaitable[Held]:
             generation = self._routes.current(name)
             if isinstance(generation, RemoteGeneration):
@@ -113,6 +120,7 @@ class SlotMaker:
         persistence: Persistence[Held] = Persistence(
             name,
             inbox=inbox,
+            approach=approach,
             freeze=freeze,
             write=write,
             quiet=lambda: _quiet(gate),

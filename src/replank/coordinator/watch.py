@@ -18,8 +18,8 @@ from replank.coordinator.slot import Slot
 from replank.coordinator.transaction import Participant, Transaction
 from replank.definition import CallKind
 from replank.instrumentation.events import Bus, ProbationEnded, ProbationStarted, Warned
+from replank.memory import resident_bytes
 from replank.report import CallReport, ProbationReport
-from replank.state.collector import resident_bytes
 from replank.traffic.observing import Observer, Seen
 from replank.verification.checks import is_cancelled, run_checks
 from replank.verification.comparison import Sides, judge

@@ -237,6 +237,11 @@ class RemoteGeneration(Generation):
 
     # -- its process ------------------------------------------------------------------------------
 
+    async def approach(self) -> None:
+        """Have the worker make ready for `freeze`, while calls go on."""
+        if self.worker.alive:
+            await self.request("state.approach")
+
     async def freeze(self, mark: Mark) -> RemoteFrozen | Snapshot:
         """Have the worker hold its state fast with its inbox's mark.
 

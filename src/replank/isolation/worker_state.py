@@ -34,7 +34,7 @@ from replank.state.parking import Parked
 from replank.state.sealing import seal
 from replank.state.sizing import state_size
 from replank.state.slices import Slices
-from replank.state.spool import Spool, begin_export, finish_export, read_import
+from replank.state.spool import Spool, approach_export, begin_export, finish_export, read_import
 from replank.state.writing import Copier, Writing
 from replank.threads import in_thread
 from replank.traffic.drain import Drained
@@ -278,6 +278,10 @@ class WorkerState:
             head.schema, definition.schema, steps, module=name, reverse=back, going_back=True
         )
 
+    async def approach(self) -> None:
+        """Make ready for `freeze`, while calls go on."""
+        await self._copier.approach(self._generation)
+
     async def freeze(self, position: int, messages: tuple[Any, ...]) -> None:
         """Hold the state fast with its inbox's mark; nothing is in flight."""
         generation = self._generation
@@ -306,6 +310,10 @@ class WorkerState:
         carried = set(self._generation.definition.carried)
         values = self._generation.values().items()
         return state_size({name: value for name, value in values if name not in carried})
+
+    async def export_approach(self) -> None:
+        """Make ready for `export_begin`, while calls go on."""
+        await approach_export(self._generation)
 
     async def export_begin(self) -> None:
         """Hold the state fast for a document; nothing is in flight."""
@@ -356,7 +364,8 @@ class WorkerState:
         public = (
             *("snapshot", "forecast", "ask_invariants", "undeclared", "way", "migrate", "restore"),
             *("parked", "forget", "load", "freeze", "write", "describe", "export"),
-            *("export_begin", "sample", "read", "put", "put_back", "put_done"),
+            *("approach", "export_approach", "export_begin", "sample", "read"),
+            *("put", "put_back", "put_done"),
         )
         return {f"state.{name}": getattr(self, name) for name in public}
 

@@ -9,13 +9,13 @@ off; young objects are collected by hand between slices. Freeing an old state in
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
 from replank.errors import MigrationError
+from replank.memory import resident_bytes
 from replank.state.layers import STEP, Steps
 
 YOUNG_MAX = 2_000
@@ -71,7 +71,6 @@ class _Collector:
             gc.unfreeze()
 
 
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _collector: Final = _Collector()
 
 
@@ -152,19 +151,6 @@ def shared_heap() -> Iterator[None]:
         yield
     finally:
         _collector.unshare()
-
-
-def resident_bytes() -> int:
-    """Return the memory the process has in RAM, in bytes; 0 where the system does not say."""
-    try:
-        # Read while calls wait: a file object would cost more than the reading.
-        statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return int(os.read(statm, 256).split()[1]) * _PAGE_BYTES
-        finally:
-            os.close(statm)
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def release_in_slices(containers: list[Any], step: int = STEP) -> Steps:

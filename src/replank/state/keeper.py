@@ -55,6 +55,15 @@ class StateKeeper:
         self._limit_s = limit_s
         self._copiers: dict[str, Copier] = {}
 
+    async def approach(self, module: str, holder: Holder) -> None:
+        """Make ready for `freeze`, while calls go on.
+
+        Args:
+            module: Its name.
+            holder: The generation that holds the state.
+        """
+        await self._copier(module).approach(holder)
+
     def freeze(self, module: str, holder: Holder, digest: str, mark: Mark) -> Frozen:
         """Hold fast a module's state with its inbox's mark; nothing may be in flight in it.
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
+from replank.memory import resident_bytes
 from replank.report_state import StateCost
-from replank.state.collector import resident_bytes
 from replank.traffic.drain import Drained
 
 

@@ -55,6 +55,7 @@ class Persistence(Generic[F]):
         policy: "stop", "commit" (and at a stop), or "interval" (and at a commit and a stop).
         interval_s: Seconds from the end of one save to the next, for "interval".
         on_failure: Called with why a save was wanted and what it raised; the next one is tried.
+        approach: Makes ready for `freeze`, while calls go on.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Persistence(Generic[F]):
         policy: Policy = "stop",
         interval_s: float = 60.0,
         on_failure: Callable[[str, BaseException], None],
+        approach: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.module = module
         self.policy = policy
@@ -75,6 +77,7 @@ class Persistence(Generic[F]):
         self.moment = asyncio.Lock()
         self.saves = 0
         self._inbox = inbox
+        self._approach = approach
         self._freeze = freeze
         self._write = write
         self._quiet = quiet
@@ -166,6 +169,8 @@ class Persistence(Generic[F]):
         return not self._ending
 
     async def _save(self, reason: str) -> None:
+        if self._approach is not None:
+            await self._approach()
         async with self.moment, self._quiet():
             frozen, position = await self._copy()
         await self._keep(frozen, position, reason)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from replank.forks import Fork, can_fork
+from replank.memory import gather_pages
 from replank.state.collector import shared_heap
 from replank.state.document import read_document, write_document
 from replank.state.exchange import Code, completed, fit, snapshot_of, way_to
@@ -81,6 +82,16 @@ class Spool:
         self._heap.close()
 
 
+async def approach_export(holder: Holder) -> None:
+    """Make ready for `begin_export`, while calls go on.
+
+    Args:
+        holder: The generation that serves.
+    """
+    if worth_a_fork(state_items(holder)) and can_fork():
+        await gather_pages()
+
+
 def begin_export(holder: Holder, digest: str, folder: Path) -> Snapshot | Spool:
     """Hold fast a module's state for an export; nothing may be in flight in the module.
 
@@ -144,6 +155,7 @@ async def read_import(
     module = code.definition.name
     spool: Spool | None = None
     if len(document) >= DOCUMENT_FROM_BYTES and can_fork():
+        await gather_pages()
         with contextlib.suppress(OSError):
             spool = Spool(folder, module, lambda: frames(read_document(document, module)))
     if spool is None:

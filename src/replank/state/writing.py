@@ -18,7 +18,8 @@ import msgspec
 
 from replank.errors import PhaseTimeout
 from replank.forks import ChildDied, Fork, can_fork
-from replank.state.collector import resident_bytes, shared_heap
+from replank.memory import gather_pages, resident_bytes
+from replank.state.collector import shared_heap
 from replank.state.format import Snapshot, frames
 from replank.state.holder import Holder
 from replank.state.memo import Conflict
@@ -139,6 +140,15 @@ class Copier:
         self._folder = folder
         self._item_s = ITEM_S
         self._fork_s = math.inf
+
+    async def approach(self, holder: Holder) -> None:
+        """Make ready, while calls go on, what would take longer when none is in flight.
+
+        Args:
+            holder: The generation that holds the state.
+        """
+        if self.forks and can_fork() and state_items(holder) * self._item_s > FORK_FROM_S:
+            await gather_pages()
 
     def freeze(self, holder: Holder, digest: str, mark: Mark) -> Snapshot | Writing:
         """Copy the state with its mark, or fork; nothing may be in flight in the module.

@@ -5,11 +5,11 @@ import gc
 import pytest
 
 from replank.errors import MigrationError
+from replank.memory import resident_bytes
 from replank.state import collector
 from replank.state.collector import (
     CollectorGuard,
     release_in_slices,
-    resident_bytes,
     shared_heap,
 )
 from replank.state.slices import run_all
