@@ -10,6 +10,7 @@ import pytest
 from replank import Host, Outcome
 from replank.config import Config, ModuleConfig, ReloadConfig
 from replank.errors import UsageError
+from replank.instrumentation.events import PhaseEnded
 
 V1 = """
 from replank import Module, Record, Table
@@ -268,3 +269,22 @@ async def test_an_unknown_choice_is_refused_with_what_there_is(tmp_path: Path) -
     async with host_of(tmp_path, v1) as host:
         with pytest.raises(UsageError, match="quarantine"):
             host.reload({"shop": v2}, on_bad_record="ignore")
+
+
+async def test_a_bad_record_of_the_last_moment_is_met_before_any_call_waits(tmp_path):
+    """What was written since the rehearsal is migrated once more while the gate is open."""
+    v1, v2, _ = sources(tmp_path)
+    async with host_of(tmp_path, v1) as host:
+        await host["shop"].put("good", "5")
+
+        def write(event: object) -> None:
+            if isinstance(event, PhaseEnded) and (event.phase, event.where) == ("verify", "window"):
+                host._routes.current("shop").target.items["late"].price = "none"
+
+        await host["shop"].put("late", "6")
+        host.subscribe(write)
+        report = await host.reload({"shop": v2})
+        assert report.outcome is Outcome.REJECTED, report.error
+        assert report.calls_held == 0
+        assert "late" in str(report.error)
+        assert await host["shop"].read("late") == ("none", "")

@@ -40,6 +40,7 @@ PLACES = (
     "migrate pause",
     "restore window",
     "restore pause",
+    "approach",
     "check rehearsal",
     "check pause",
     "swap",
@@ -281,6 +282,9 @@ class FakeTransfer(EagerTransfer):
         await self._meet("restore", drained)
         assert self._copy is not None
         self.new.assign(_copied(self._copy))
+
+    async def approach(self) -> None:
+        await self.new.code.meet("approach")
 
     def digests(self) -> tuple[str, str]:
         return "", ""

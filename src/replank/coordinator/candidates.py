@@ -226,10 +226,18 @@ class Candidates:
                     do="mend on_stop",
                 ) from error
 
-    async def run_tasks(self, one: Participant) -> None:
-        """Start the timers of the candidate and go on with the old generation's tasks."""
-        resume = await one.slot.tasks.end_held()
-        one.slot.tasks.start(_timers(one.new), resume)
+    async def end_tasks(self, tx: Transaction) -> None:
+        """End the tasks of the old generations; what fails is told."""
+        for one in tx.each():
+            try:
+                one.resume = await one.slot.tasks.end_held()
+            except Exception as error:
+                tx.warnings.append(f"tasks of {one.name}: {type(error).__name__}: {error}")
+
+    def run_tasks(self, one: Participant) -> None:
+        """Start the timers of the candidate and go on with what the old generation ran."""
+        one.slot.tasks.release()  # what it held has ended
+        one.slot.tasks.start(_timers(one.new), one.resume)
 
     def intents(self, tx: Transaction) -> list[Intent]:
         """Return what the journal must know before anything is done."""

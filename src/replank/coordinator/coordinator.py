@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
 
@@ -30,7 +29,7 @@ from replank.coordinator.slot import Routes
 from replank.coordinator.transaction import Participant, Transaction
 from replank.coordinator.watch import Countdown, OnTrip, Watch, window_observed
 from replank.instrumentation.events import Bus, ModuleLoaded, ReloadEnded, ReloadStarted
-from replank.journal.journal import Journal
+from replank.journal.journal import Journal, utc_now
 from replank.report import ErrorReport, Outcome, Phase, Plan, ProbationReport, ReloadReport
 from replank.state.collector import CollectorGuard
 from replank.state.sharing import PartsShared
@@ -90,7 +89,7 @@ class ReloadCoordinator:
                     tx.id, self.candidates.intents(tx), tx.reason, tx.started_at
                 )
                 for one in tx.each():
-                    await one.state.approach()
+                    await self._guarded(tx, one, one.state.approach())
                 await self._pause(tx)
             except BaseException as error:
                 report = await self._fail(tx, error)
@@ -254,23 +253,28 @@ class ReloadCoordinator:
 
     async def _commit_in_pause(self, tx: Transaction) -> None:
         await self._write_commit_record(tx)
-        # The point of no return: from here only forward.
+        # The point of no return: from here only forward, and nothing stops it half-way.
         tx.forget_undo()
-        await settled(self._go_on(tx))  # neither a cancellation nor a deadline stops it half-way
+        if any(one.slot.tasks.holds for one in tx.each()):
+            await settled(self.candidates.end_tasks(tx))
+        self._let_serve(tx)
+        await settled(self._keep(tx))
 
-    async def _go_on(self, tx: Transaction) -> None:
+    def _let_serve(self, tx: Transaction) -> None:
         """Let the candidates serve: what fails now is told, and the gates open all the same."""
         try:
             for one in tx.each():
                 one.state.committed()
-                one.new.started_at = datetime.now(UTC).isoformat()
-                await self.candidates.run_tasks(one)
+                one.new.started_at = utc_now()
+                self.candidates.run_tasks(one)
         except Exception as error:
             tx.warnings.append(f"after the commit record: {type(error).__name__}: {error}")
         finally:
             self._reopen(tx)
-            await keep_left_over(tx, self.workshop)
-            tx.release_moments()
+
+    async def _keep(self, tx: Transaction) -> None:
+        await keep_left_over(tx, self.workshop)
+        tx.release_moments()
         for one in tx.each():
             one.slot.persistence.committed()
 

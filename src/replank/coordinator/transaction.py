@@ -65,6 +65,8 @@ class Participant:
     """What found no error in it; None when no type checker was asked."""
     contract_changes: tuple[ContractChange, ...] = ()
     """What the candidate offers otherwise than what serves."""
+    resume: tuple[str, ...] = ()
+    """Spawned methods of the old version that the new one goes on with."""
     quarantined: str = ""
     """Where the records are kept that did not migrate; "" when all of them did."""
     invariants: Invariants | RemoteInvariants | None = None

@@ -21,6 +21,11 @@ class RemoteTasks(Tasks):
 
     _holding: RemoteGeneration | None = None
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is something to end, here or in the worker."""
+        return super().holds or self._holding is not None
+
     def hold(self) -> None:
         """Keep every task where it stands; what the worker is asked afterwards finds them held."""
         super().hold()

@@ -63,6 +63,11 @@ class Tasks:
         """Names of the spawned methods that run, or are held: a next generation goes on with."""
         return tuple(name for name in (*self._running.values(), *self._held.values()) if name)
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is something to end before a next generation's tasks start."""
+        return bool(self._held)
+
     def hold(self) -> None:
         """Keep every task where it stands, timers too; what is spawned from now on runs."""
         self._held.update(self._running)
