@@ -21,43 +21,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from replank.definition import Call
 from replank.errors import JournalError, ModuleCrashed, ReplankError, StorageError
 from replank.journal.port import Entry, TrimmablePort, last_position
+from replank.traffic.dead_letters import DeadLetters
 from replank.traffic.gate import Gate
+from replank.traffic.kept_positions import KeptPositions
 from replank.traffic.messages import Inbox, Mark, Message
+from replank.traffic.outgoing import Outgoing, OutgoingQueue, accept, refuse
 from replank.traffic.payload import DeadLetter, encode_message, read_bare, read_message
 
 T = TypeVar("T")
 
 PAGE: Final = 128
 """Messages held in memory at most, beside the last batch that was published."""
-_BATCH_MAX: Final = 1_024
-_BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 _RETRY_MAX_S: Final = 5.0
 _STOP_GRACE_S: Final = 1.0
-_CRASHES_MAX: Final = 3
-"""A message under which the module's process ended so often is put aside."""
-
-
-class _Waiting(NamedTuple):
-    payload: bytes
-    accepted: asyncio.Future[None]
 
 
 _Attempt = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-
-
-async def _once(action: Callable[[], Awaitable[Any]]) -> Any:
-    return await action()
-
-
-def _nobody() -> None:
-    """Ask nobody."""
 
 
 class DurableInbox(Inbox):
@@ -93,25 +79,23 @@ class DurableInbox(Inbox):
         on_failure: Callable[[Message, BaseException], None],
         snapshots_kept: int = 3,
         save_after: int = 100_000,
-        ask_save: Callable[[], None] = _nobody,
+        ask_save: Callable[[], None] = lambda: None,
         retry_s: float = 0.1,
     ) -> None:
         super().__init__(gate, messages_max=messages_max, on_failure=on_failure)
         self.stream = f"inbox/{gate.module}"
-        self.dead_stream = f"dead/{gate.module}"
         self.ask_save = ask_save
         self._port = port
         self._calls = calls
-        self._snapshots_kept = snapshots_kept
+        self._kept = KeptPositions(port, self.stream, snapshots_kept)
+        self._dead = DeadLetters(port, gate.module)
         self._save_after = save_after
         self._retry_s = retry_s
         self._last = 0
         self._asked_at = 0
-        self._began_at: int | None = None
-        """Where the state stood that the module was started from, till the first save after it."""
         self._open = False
         self._opening: asyncio.Task[None] | None = None
-        self._outgoing: deque[_Waiting] = deque()
+        self._outgoing = OutgoingQueue()
         self._publishing: asyncio.Task[None] | None = None
         self._freed = asyncio.Event()
         self._returned: deque[bytes] = deque()
@@ -120,10 +104,6 @@ class DurableInbox(Inbox):
         self._reading = False
         self._rewound = 0
         """How often it went back: what was read or handled before is of no account then."""
-        self._condemned: dict[int, ModuleCrashed | None] = {}
-        """By position, messages that are not handled again, and why; None once that was told."""
-        self._crashed: tuple[int, int] = (0, 0)
-        """The position of the message under which the module's process ended, and how often."""
 
     @property
     def queued(self) -> int:
@@ -150,13 +130,11 @@ class DurableInbox(Inbox):
         if self._stopped:
             raise self._refusal()
         self._refuse_unknown(message)
-        payload = encode_message(message, self.gate.module)
-        waiting = _Waiting(payload, asyncio.get_running_loop().create_future())
-        self._outgoing.append(waiting)
+        accepted = self._outgoing.add(encode_message(message, self.gate.module))
         if self._publishing is None:
             name = f"publisher of {self.gate.module}"
             self._publishing = asyncio.create_task(self._publish(), name=name)
-        await waiting.accepted
+        await accepted
 
     def put_back(self, messages: list[Message]) -> None:
         """Handle messages first that an earlier run had accepted when it was not durable.
@@ -178,7 +156,8 @@ class DurableInbox(Inbox):
         """
         again = self.queued
         self._page.clear()
-        self.position = self._page_end = self._asked_at = self._began_at = position
+        self.position = self._page_end = self._asked_at = position
+        self._kept.began_at = position
         self._returned = deque(msgspec.msgpack.encode(message) for message in messages)
         self.accepted += self.queued - again
         self._rewound += 1
@@ -221,41 +200,13 @@ class DurableInbox(Inbox):
     async def saved(self, position: int) -> None:
         """Forget what no kept snapshot needs, now that one with this position is on the disk.
 
-        Which positions the kept snapshots have is itself kept: a crash before this is written
-        leaves an older list, by which less is forgotten.
-
         Args:
             position: The position in the mark of that snapshot.
 
         Raises:
             JournalError: It could not be written; nothing that is needed was forgotten.
         """
-        kept = await self._note_kept([position])
-        if kept is not None and len(kept) == self._snapshots_kept:
-            await self._port.truncate(self.stream, min(kept))
-
-    async def _note_kept(self, new: list[int]) -> list[int] | None:
-        """Note the positions of new snapshots; returns those of all that are kept.
-
-        After a start from an older snapshot, for a newer one was torn, those that are written next
-        have lower positions than some that are known here, and may be needed yet: none that is
-        known stands higher than the start.
-
-        Returns:
-            None when another has written meanwhile.
-        """
-        key, began_at = f"{self.stream}/saved", self._began_at
-        held = await self._port.get(key)
-        before = msgspec.msgpack.decode(held.data, type=list[int]) if held else []
-        known = [min(one, began_at) for one in before] if began_at is not None else before
-        kept = [*known, *new][-self._snapshots_kept :]
-        if kept != before:
-            data = msgspec.msgpack.encode(kept)
-            if await self._port.compare_and_set(key, held.version if held else 0, data) is None:
-                return None
-        if self._began_at == began_at:  # else it went back meanwhile
-            self._began_at = None
-        return kept
+        await self._kept.saved(position)
 
     async def dead_letters(self, after: int = 0, limit: int = 100) -> tuple[DeadLetter, ...]:
         """Return messages that could not be read, oldest first.
@@ -269,8 +220,7 @@ class DurableInbox(Inbox):
         Raises:
             JournalError: They cannot be read.
         """
-        entries = await self._port.read(self.dead_stream, after, limit)
-        return tuple(msgspec.msgpack.decode(one.payload, type=DeadLetter) for one in entries)
+        return await self._dead.read(after, limit)
 
     # -- opening --------------------------------------------------------------------------------
 
@@ -283,7 +233,7 @@ class DurableInbox(Inbox):
             JournalError: The stream cannot be read; trying again is up to the caller.
         """
         if not self._open:
-            await self._find_ends(_once)
+            await self._find_ends(lambda action: action())
 
     async def _opened(self) -> None:
         """Return when it is known how long the stream is; whoever needs it first finds out."""
@@ -310,15 +260,14 @@ class DurableInbox(Inbox):
             )
             self.position = begin
         self._last, self._page_end, self._asked_at = last, self.position, self.position
-        self._began_at = self.position
-        await attempt(lambda: self._note_kept([]))
+        self._kept.began_at = self.position
+        await attempt(lambda: self._kept.note([]))
         self.accepted += last - self.position
         self._open = True
 
     def _trouble(self, what: str, found: str) -> None:
-        expected = f"position {self.position} or later"
-        error = JournalError(what, module=self.gate.module, found=found, expected=expected)
-        self._on_failure(_NO_MESSAGE, error)
+        facts = {"found": found, "expected": f"position {self.position} or later"}
+        self._on_failure(_NO_MESSAGE, JournalError(what, module=self.gate.module, **facts))
 
     # -- accepting ------------------------------------------------------------------------------
 
@@ -332,34 +281,19 @@ class DurableInbox(Inbox):
                     self._freed.clear()
                     await self._freed.wait()
                     continue
-                if batch := self._next_batch(room):
+                if batch := self._outgoing.next_batch(room):
                     await self._accept_all(batch)
         finally:
             self._publishing = None
             if self._outgoing:
                 self._refuse_all()  # the opening was cancelled: the host stops
 
-    def _next_batch(self, room: int) -> list[_Waiting]:
-        """Take senders in the order of their coming, without those who gave up."""
-        batch: list[_Waiting] = []
-        size = 0
-        while self._outgoing and len(batch) < min(room, _BATCH_MAX):
-            if batch and size + len(self._outgoing[0].payload) > _BATCH_BYTES_MAX:
-                break
-            waiting = self._outgoing.popleft()
-            if not waiting.accepted.done():
-                batch.append(waiting)
-                size += len(waiting.payload)
-        return batch
-
-    async def _accept_all(self, batch: Sequence[_Waiting]) -> None:
-        payloads = [waiting.payload for waiting in batch]
+    async def _accept_all(self, batch: Sequence[Outgoing]) -> None:
+        payloads = [one.payload for one in batch]
         try:
             positions = await self._port.publish(self.stream, payloads)
         except ReplankError as error:
-            for waiting in batch:
-                if not waiting.accepted.done():
-                    waiting.accepted.set_exception(error)
+            refuse(batch, error)
             return
         self.accepted += len(batch)
         self._last = positions[-1]
@@ -367,17 +301,12 @@ class DurableInbox(Inbox):
             # Nothing lies between: what is in memory needs no reading back.
             self._page.extend(map(Entry, positions, payloads))
             self._page_end = positions[-1]
-        for waiting in batch:
-            if not waiting.accepted.done():
-                waiting.accepted.set_result(None)
+        accept(batch)
         self._filled.set()
 
     def _refuse_all(self) -> None:
         self._stopped = True
-        while self._outgoing:
-            waiting = self._outgoing.popleft()
-            if not waiting.accepted.done():
-                waiting.accepted.set_exception(self._refusal())
+        self._outgoing.refuse_all(self._refusal)
         self._freed.set()
 
     # -- handling -------------------------------------------------------------------------------
@@ -410,7 +339,7 @@ class DurableInbox(Inbox):
         position = 0 if self._returned else self._page[0].position
         payload = self._returned[0] if self._returned else self._page[0].payload
         rewound = self._rewound
-        if position in self._condemned:
+        if self._dead.condemned(position):
             await self._put_aside(position, payload)
             self._advance(position)
             return
@@ -422,7 +351,7 @@ class DurableInbox(Inbox):
             try:
                 await self._handle(message)
             except ModuleCrashed as error:
-                self._count_crash(position, error)
+                self._dead.count_crash(position, error)
                 return  # it is handled again, with the state from before it
         if rewound != self._rewound:
             return  # what it has done is lost with the state: it is handled again
@@ -441,25 +370,16 @@ class DurableInbox(Inbox):
             self._asked_at = self.position
             self.ask_save()
 
-    def _count_crash(self, position: int, error: ModuleCrashed) -> None:
-        """Count the ends of the module's process under one message: some are enough."""
-        times = self._crashed[1] + 1 if self._crashed[0] == position else 1
-        self._crashed = (position, times)
-        if times >= _CRASHES_MAX:
-            self._condemned[position] = error
-
     async def _put_aside(self, position: int, payload: bytes) -> None:
-        error = self._condemned[position]
+        error = self._dead.take_reason(position)
         if error is not None:
-            self._condemned[position] = None
             await self._bury(position, payload, error)
         else:
             self.failed += 1  # again: it went back beyond it
 
     async def _bury(self, position: int, payload: bytes, error: ReplankError) -> None:
         """Put a message aside; only then is it counted as dealt with."""
-        letter = msgspec.msgpack.encode(DeadLetter(position, str(error), payload))
-        await self._insist(lambda: self._port.publish(self.dead_stream, [letter]))
+        await self._insist(lambda: self._dead.add(position, payload, error))
         self._fail(read_bare(payload), error)
 
     async def _insist(self, action: Callable[[], Awaitable[T]]) -> T:
