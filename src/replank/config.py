@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -286,14 +286,26 @@ def _refuse_unknown(
     for key in raw:
         if key in known:
             continue
-        near = difflib.get_close_matches(key, known, n=1)
         raise ConfigError(
             f"unknown key {prefix}{key} in {file.name}",
             found=key,
             expected=f"one of {', '.join(known)}",
-            do=f"did you mean {prefix}{near[0]}?" if near else "remove it",
+            do=_instead_of(key, known, prefix),
             location=location_of(file, lines, prefix + key),
         )
+
+
+def _instead_of(key: str, known: Iterable[str], prefix: str) -> str:
+    """Say what was probably meant: a key of like name here, or this one in another section."""
+    if near := difflib.get_close_matches(key, list(known), n=1):
+        return f"did you mean {prefix}{near[0]}?"
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "": Config,
+        **{f"{name}.": kind for name, kind in _SECTIONS.items()},
+    }
+    kinds["modules.NAME."] = ModuleConfig
+    homes = [place + key for place, kind in kinds.items() if key in kind.__struct_fields__]
+    return f"did you mean {' or '.join(homes)}?" if homes else "remove it"
 
 
 def _wrong_value(

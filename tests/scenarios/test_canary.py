@@ -15,7 +15,14 @@ import pytest
 
 from replank import Host, Outcome
 from replank.cli.render_probation import render_probation
-from replank.config import Config, HttpConfig, ProbationConfig, ReloadConfig, parse_config
+from replank.config import (
+    Config,
+    HttpConfig,
+    ModuleConfig,
+    ProbationConfig,
+    ReloadConfig,
+    parse_config,
+)
 from replank.errors import ConfigError
 from replank.instrumentation.events import CanaryMoved
 from tests.scenarios.test_probation import Told
@@ -44,7 +51,9 @@ def price(v: str, body: str = "pass") -> str:
 
 
 @asynccontextmanager
-async def hosted(folder: Path, source: str = "", **canary: Any) -> AsyncIterator[Host]:
+async def hosted(
+    folder: Path, source: str = "", isolation: Any = "none", **canary: Any
+) -> AsyncIterator[Host]:
     (folder / "price.py").write_text(source or price("1"))
     (folder / "asker.py").write_text(ASKER)
     probation = ProbationConfig(look_every_s=0.01, **{"canary": (0.25, 0.5), **canary})
@@ -53,9 +62,12 @@ async def hosted(folder: Path, source: str = "", **canary: Any) -> AsyncIterator
         reload=ReloadConfig(probe=False, probation_s=30.0),
         probation=probation,
         http=HttpConfig(port=0),
+        modules={
+            "price": ModuleConfig(source=str(folder / "price.py"), isolation=isolation),
+            "asker": ModuleConfig(source=str(folder / "asker.py")),
+        },
     )
-    modules = {"price": folder / "price.py", "asker": folder / "asker.py"}
-    async with Host(modules, config=config) as host:
+    async with Host(config=config) as host:
         yield host
 
 
@@ -83,8 +95,11 @@ async def call_until(host: Host, task: asyncio.Future[Any]) -> Counter[str]:
     return seen
 
 
-async def test_the_shares_go_up_in_steps_and_then_all_calls_follow(tmp_path: Path) -> None:
-    async with hosted(tmp_path, canary_step_s=0.1) as host:
+@pytest.mark.parametrize("isolation", ["none", "process"])
+async def test_the_shares_go_up_in_steps_and_then_all_calls_follow(
+    tmp_path: Path, isolation: str
+) -> None:
+    async with hosted(tmp_path, isolation=isolation, canary_step_s=0.1) as host:
         told = Told(host)
         reload = start(host, tmp_path, price("2"))
         seen = await call_until(host, reload)
@@ -109,8 +124,9 @@ async def test_every_fourth_call_is_a_quarter_of_them(tmp_path: Path) -> None:
         assert (await reload).committed
 
 
-async def test_errors_trip_and_everything_comes_back(tmp_path: Path) -> None:
-    async with hosted(tmp_path, canary_step_s=60.0) as host:
+@pytest.mark.parametrize("isolation", ["none", "process"])
+async def test_errors_trip_and_everything_comes_back(tmp_path: Path, isolation: str) -> None:
+    async with hosted(tmp_path, isolation=isolation, canary_step_s=60.0) as host:
         broken = price("2", "raise RuntimeError('planted')")
         reload = start(host, tmp_path, broken)
         seen = await call_until(host, reload)

@@ -49,6 +49,19 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_name():
 
 
 @pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("[reload]\ncanary = [0.1]\n", "probation.canary"),
+        ("[modules.ledger]\nsource = 'l.py'\ncanary = [0.1]\n", "probation.canary"),
+        ("[reload]\ndurable = true\n", "modules.NAME.durable"),
+        ("[reload]\ndata_dir = 'd'\n", "data_dir"),
+    ],
+)
+def test_a_key_in_the_wrong_section_is_told_where_it_belongs(text, meant):
+    assert refused(text).do == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
     ("text", "line", "key"),
     [
         ("[modul]\nledger = 'a.py'\n", 1, "modul"),
