@@ -18,7 +18,7 @@ from typing import Any
 from replank.errors import MigrationError
 from replank.migration import paths
 from replank.migration.paths import Location
-from replank.plain import TYPE_KEY, show
+from replank.plain import SCALAR_TYPES, TYPE_KEY, show
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "..."})()
 """Stands for "not given"."""
@@ -57,7 +57,7 @@ class Run:
 
     def recall(self, location: Location) -> Any:
         """Return what the inverse lost here, or `MISSING`."""
-        values = self.found.get(location)
+        values = self.found.get(location) if self.found else None
         return values.pop(0) if values else MISSING
 
     def first_time(
@@ -88,7 +88,8 @@ class Run:
             self.recall(where)  # it was put back already; what follows belongs to the next one
             return False
         # The node is kept: its id must stay its own.
-        self.seen[key] = (node, operation, self, where, len(self.parked.get(where, ())))
+        place = len(self.parked.get(where, ())) if self.parked else 0
+        self.seen[key] = (node, operation, self, where, place)
         return True
 
     def call(self, function: Callable[..., Any], location: Location, *values: Any) -> Any:
@@ -177,6 +178,7 @@ class Add(Operation):
         self.signature = f"add {self.name}"
         self.text = f"add {path}"
         self.forgot = forgot  # the inverse of a remove without a default
+        self._is_scalar = default.__class__ in SCALAR_TYPES  # which nobody can change
 
     def apply(self, tree: dict[str, Any], run: Run) -> dict[str, Any]:
         """Add the field to each record."""
@@ -195,7 +197,9 @@ class Add(Operation):
     def _make(self, node: Any, run: Run, at: Location) -> Any:
         if self.compute is not None:
             return run.call(self.compute, at, node)
-        return self.factory() if self.factory is not None else copy.deepcopy(self.default)
+        if self.factory is not None:
+            return self.factory()
+        return self.default if self._is_scalar else copy.deepcopy(self.default)
 
     def inverse(self) -> Operation:
         """Remove it again."""
