@@ -119,6 +119,9 @@ class LoadedCode:
 class Loader:
     """Loads versions; blocking, and safe to use from several threads."""
 
+    def __init__(self) -> None:
+        _finder.install()
+
     def load(
         self,
         version: Version,
