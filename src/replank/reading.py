@@ -125,13 +125,14 @@ def _read_class(owner: type[Module], name: str) -> Definition:
         and not key.startswith("_replank")
         and key not in _RESERVED
     }
-    for key in dir(owner):
-        if isinstance(inspect.getattr_static(owner, key), UsesMark):
+    statics = _statics(owner)
+    for key, static in statics.items():
+        if isinstance(static, UsesMark):
             hints.setdefault(key, Uses)  # the annotation is for type checkers only
     values = {key: getattr(owner, key) for key in hints if hasattr(owner, key)}
     members = [
-        (key, getattr(owner, key), inspect.getattr_static(owner, key))
-        for key in dir(owner)
+        (key, getattr(owner, key), static)
+        for key, static in statics.items()
         if not key.startswith("_") and key not in _RESERVED and key not in hints
     ]
     functions = {key: value for key, value, _ in members if callable(value)}
@@ -154,6 +155,14 @@ def _read_class(owner: type[Module], name: str) -> Definition:
         migrate={k: v for k, v in functions.items() if _MIGRATION.fullmatch(k)},
         doc=inspect.cleandoc(owner.__doc__ or "") if owner.__doc__ != Module.__doc__ else "",
     )
+
+
+def _statics(owner: type) -> dict[str, Any]:
+    """Return what stands in a class and its bases, by name in order, as it was put there."""
+    found: dict[str, Any] = {}
+    for base in reversed(owner.__mro__):
+        found.update(vars(base))
+    return dict(sorted(found.items()))
 
 
 def _read_file(pymodule: types.ModuleType, name: str) -> Definition:

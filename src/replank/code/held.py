@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from replank.code.caches import is_below
+from replank.code.caches import modules_below
 from replank.code.generation import Generation
 from replank.verification.growth import Grown, Growth, Space, read_sizes
 
@@ -63,7 +63,7 @@ class Held:
         if generation.target is None:  # it was unloaded
             return []
         root = generation.code.private_name
-        modules = [one for name, one in sorted(sys.modules.items()) if is_below(name, root)]
+        modules = [sys.modules[name] for name in modules_below(root)]
         found: list[Space] = [
             (f"global {'.'.join((*one.__name__.split('.')[1:], '{}'))}", vars(one))
             for one in modules

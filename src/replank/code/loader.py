@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import msgspec
 
-from replank.code.caches import forget_caches, is_below
+from replank.code.caches import forget_caches, modules_below
 from replank.code.entries import ENTRY_NAMES, add_entries
 from replank.code.helpers import is_helper
 from replank.code.namespace import own_builtins
@@ -118,6 +118,9 @@ class LoadedCode:
 
 class Loader:
     """Loads versions; blocking, and safe to use from several threads."""
+
+    def __init__(self) -> None:
+        _finder.install()
 
     def load(
         self,
@@ -380,7 +383,7 @@ def _forget(tree: _Tree) -> None:
     name, root = tree.private_name, str(tree.version.root)
     if _finder.trees.pop(name, None) is not None:
         _return_helpers(tree)
-    for key in [key for key in list(sys.modules) if is_below(key, name)]:
+    for key in modules_below(name):
         sys.modules.pop(key, None)
     forget_caches(name, root)
 

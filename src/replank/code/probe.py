@@ -48,7 +48,7 @@ _CONCURRENT_MAX: Final = 4
 
 _BOOT: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from replank.code.probe_child import main; main(int(sys.argv[1]))"
+    "from replank.code.probe_child import main; main(int(sys.argv[1]), int(sys.argv[3]))"
 )
 
 
@@ -83,10 +83,13 @@ class Probe:
     Args:
         preload: Whether installed packages that a good candidate imported are imported by the
             server too, so that the next examination has them already.
+        lanes: How many child processes candidates share that come at the same time, while each
+            leaves no trace in its child; by default as many as half of the processors.
     """
 
-    def __init__(self, *, preload: bool = True) -> None:
+    def __init__(self, *, preload: bool = True, lanes: int | None = None) -> None:
         self._preload = preload
+        self._lanes = lanes or _usual_lanes()
         self._server: _Server | None = None
         self._starting = asyncio.Lock()
         self._places = asyncio.Semaphore(_CONCURRENT_MAX)
@@ -103,7 +106,7 @@ class Probe:
     async def examine(
         self, version: Version, name: str, *, limits: ProbeLimits | None = None
     ) -> ProbeResult:
-        """Load, read and construct a candidate in a child of its own.
+        """Load, read and construct a candidate in a child process.
 
         Args:
             version: The stored candidate.
@@ -176,7 +179,7 @@ class Probe:
             return answer
         self._refuse_closed()
         # A server of its own: should this candidate kill servers, it kills no other's examination.
-        server = await _Server.start()
+        server = await _Server.start(self._lanes)
         try:
             return await server.examine(version, name, limits, tests)
         except _ServerGoneError:
@@ -198,7 +201,7 @@ class Probe:
                 old, self._server = self._server, None
                 if old is not None:
                     await old.stop()
-                self._server = await _Server.start()
+                self._server = await _Server.start(self._lanes)
             return self._server
 
     def _refuse_closed(self) -> None:
@@ -230,9 +233,9 @@ class _Server:
         self._last_id = 0
 
     @classmethod
-    async def start(cls) -> _Server:
+    async def start(cls, lanes: int) -> _Server:
         """Start a process and wait until it takes requests."""
-        process, noise, end = await in_thread(_spawn)
+        process, noise, end = await in_thread(_spawn, lanes)
         server = cls(process, noise)
         reader, server._writer = await asyncio.open_connection(sock=end)
         server._reading = asyncio.create_task(server._read(reader), name="replank-probe")
@@ -337,7 +340,7 @@ class _Server:
                 one.exception()
 
 
-def _spawn() -> tuple[subprocess.Popen[bytes], IO[bytes], socket.socket]:
+def _spawn(lanes: int) -> tuple[subprocess.Popen[bytes], IO[bytes], socket.socket]:
     """Start the server's process; blocking, for a worker thread."""
     ours, theirs = socket.socketpair()
     noise = tempfile.TemporaryFile(prefix="replank-probe-")  # noqa: SIM115 - lives as long as it
@@ -346,7 +349,7 @@ def _spawn() -> tuple[subprocess.Popen[bytes], IO[bytes], socket.socket]:
     try:
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno()), path],
+                [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno()), path, str(lanes)],
                 stdin=subprocess.DEVNULL,
                 stdout=noise,
                 stderr=noise,
@@ -364,6 +367,14 @@ def _spawn() -> tuple[subprocess.Popen[bytes], IO[bytes], socket.socket]:
         ) from error
     ours.setblocking(False)
     return process, noise, ours
+
+
+def _usual_lanes() -> int:
+    """Return how many children are worth their fork: the host needs a processor, too."""
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    return max(1, (processors or 1) // 2)
 
 
 def _request(

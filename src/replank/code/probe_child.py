@@ -1,4 +1,9 @@
-"""The probe's server: a warm process that forks a child for each candidate and survives them all.
+"""The probe's server: a warm process that forks children for candidates and survives them all.
+
+Candidates that come at the same time share a child, one after the other, while each is well and
+leaves no trace in it (`probe_ground.py`). Whatever else comes of a candidate in a child that was
+used before counts for nothing: it is examined once more, in a child of its own. So what is told of
+a candidate is what a child of its own has found, or that it is well.
 
 It is our own fork server because the one of `multiprocessing` imports the host's `__main__` again.
 It runs one thread and one loop over a selector, holds nothing of the host but one end of a socket
@@ -22,9 +27,10 @@ from typing import Final
 
 import msgspec
 
-from replank.code.probe_examine import WHERE_SIGNAL, examine_and_exit, installed_folders
+from replank.code.loader import Loader
+from replank.code.probe_examine import Ends, examine_and_exit, installed_folders
+from replank.code.probe_process import Child
 from replank.code.probe_wire import (
-    FRAME_BYTES_MAX,
     Cancel,
     Examine,
     Examined,
@@ -37,56 +43,8 @@ from replank.code.probe_wire import (
 )
 
 _CHUNK_BYTES: Final = 256 * 1024
-_FAULT_BYTES_MAX: Final = 64 * 1024
-_WHERE_GRACE_S: Final = 1.0
-"""How long a child at its deadline may take to write where it stands and die of it."""
 _HOST_ALIVE_S: Final = 5.0
 """How often the server looks whether its host still lives, in seconds."""
-
-
-class _Child:
-    """One examination under way."""
-
-    def __init__(self, request: Examine, pid: int, fds: dict[int, str]) -> None:
-        self.request = request
-        self.pid = pid
-        self.fds = fds
-        self.begun = monotonic()
-        self.deadline = self.begun + request.limits.seconds
-        self.timed_out = False
-        self.kept: dict[str, bytearray] = {"report": bytearray(), "output": bytearray()}
-        self.kept["fault"] = bytearray()
-
-    def take(self, what: str, data: bytes) -> None:
-        """Keep what the child wrote, within bounds; the rest is read and dropped."""
-        kept = self.kept[what]
-        kept += data
-        if what == "output":
-            # The last words are those that explain an end.
-            del kept[: -self.request.limits.output_bytes or None]
-        elif what == "fault":
-            if self.request.tests is None:
-                del kept[_FAULT_BYTES_MAX:]
-            else:  # the name of the test that runs, and where it stands, come last
-                del kept[:-_FAULT_BYTES_MAX]
-        elif len(kept) > FRAME_BYTES_MAX:
-            kept.clear()
-            self.kill()
-
-    def where(self) -> None:
-        """End a child that is overdue by a signal under which it first writes where it stands."""
-        self.timed_out = True
-        self.deadline = monotonic() + _WHERE_GRACE_S
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, WHERE_SIGNAL)
-
-    def kill(self) -> None:
-        """Kill the child and whatever it has started in its session's process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            # Before its own `setsid` the child is in our group still.
-            os.kill(self.pid, signal.SIGKILL)
 
 
 class ProbeServer:
@@ -94,13 +52,19 @@ class ProbeServer:
 
     Args:
         host: The server's end of the socket pair.
+        lanes: How many children candidates share that come at the same time.
     """
 
-    def __init__(self, host: socket.socket) -> None:
+    def __init__(self, host: socket.socket, lanes: int) -> None:
         self._host = host
+        self._lanes = lanes
         self._parent = os.getppid()
         self._frames = Frames()
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Child] = {}
+        self._waiting: list[Examine] = []
+        """What a child that is at work may soon take; those that came first are first."""
+        self._looked = 0.0
+        """When it was looked at last whether they have to wait any longer."""
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
         for one in (self._woken, self._waker):
@@ -113,6 +77,7 @@ class ProbeServer:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         installed_folders()
+        Loader()  # what it does once for the process, no child has to do
         gc.collect()
         gc.freeze()
         self._send(Ready(os.getpid()))
@@ -123,6 +88,7 @@ class ProbeServer:
                     on_ready()
                 self._reap()
                 self._end_overdue()
+                self._fork_for_waiting()
         except (EOFError, ConnectionError):
             pass
         finally:
@@ -134,8 +100,11 @@ class ProbeServer:
 
     def _patience(self) -> float:
         now = monotonic()
-        waits = [child.deadline - now for child in self._children.values()]
-        return max(0.0, min([_HOST_ALIVE_S, *waits]))
+        times = [child.deadline for child in self._children.values()]
+        if self._waiting:  # for children that were sharing when it was looked at last
+            shared = [child.shares_until for child in self._children.values()]
+            times += [one for one in shared if one > self._looked]
+        return max(0.0, min([_HOST_ALIVE_S, *(one - now for one in times)]))
 
     def _on_request(self) -> None:
         data = self._host.recv(_CHUNK_BYTES)
@@ -144,7 +113,7 @@ class ProbeServer:
         for body in self._frames.feed(data):
             request: ToServer = msgspec.msgpack.decode(body, type=ToServer)
             if isinstance(request, Examine):
-                self._fork(request)
+                self._waiting.append(request)
             elif isinstance(request, Preload):
                 _preload(request.names)
             else:
@@ -156,67 +125,101 @@ class ProbeServer:
                 pass
 
     def _cancel(self, request: Cancel) -> None:
+        self._waiting = [one for one in self._waiting if one.id != request.id]
         for child in self._children.values():
             if child.request.id == request.id:
+                child.answered = True
                 child.kill()
 
+    def _fork_for_waiting(self) -> None:
+        """Fork for who waits, but for those that children at work may soon take."""
+        self._looked = now = monotonic()
+        for request in list(self._waiting):
+            shared = sum(child.may_take(request, now) for child in self._children.values())
+            if shared < self._lanes:
+                self._waiting.remove(request)
+                self._fork(request)
+
     def _fork(self, request: Examine) -> None:
-        report, output, fault = os.pipe(), os.pipe(), os.pipe()
+        report, output, fault, orders = os.pipe(), os.pipe(), os.pipe(), os.pipe()
         with warnings.catch_warnings():
             # A preloaded library may run threads of its own in C; those that matter to us cannot.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            self._shed((report[0], output[0], fault[0]))
-            examine_and_exit(request, report[1], output[1], fault[1])
-        for _, write_end in (report, output, fault):
-            os.close(write_end)
-        child = _Child(request, pid, {report[0]: "report", output[0]: "output", fault[0]: "fault"})
-        self._children[pid] = child
-        for fd, what in child.fds.items():
+            self._shed((report[0], output[0], fault[0], orders[1]))
+            examine_and_exit(request, Ends(report[1], output[1], fault[1], orders[0]))
+        for end in (report[1], output[1], fault[1], orders[0]):
+            os.close(end)
+        fds = {report[0]: "report", output[0]: "output", fault[0]: "fault"}
+        child = self._children[pid] = Child(request, pid, fds, orders[1])
+        for fd in child.fds:
             os.set_blocking(fd, False)
-            self._selector.register(fd, selectors.EVENT_READ, self._reader(child, fd, what))
+            self._selector.register(fd, selectors.EVENT_READ, self._reader(child, fd))
 
-    def _shed(self, read_ends: tuple[int, ...]) -> None:
+    def _shed(self, ends: tuple[int, ...]) -> None:
         """Close, in a new child, all that belongs to the server and to other children."""
-        for fd in read_ends:
+        for fd in ends:
             os.close(fd)
         for child in self._children.values():
+            child.dismiss()
             for fd in child.fds:
                 os.close(fd)
         self._children.clear()
+        self._waiting.clear()
         self._selector.close()
         for one in (self._host, self._woken, self._waker):
             one.close()
 
-    def _reader(self, child: _Child, fd: int, what: str) -> Callable[[], None]:
+    def _reader(self, child: Child, fd: int) -> Callable[[], None]:
         def read() -> None:
             # An event of this round may concern a child that ended earlier in it.
-            if fd in child.fds and not self._read(child, fd, what):
+            if fd not in child.fds:
+                return
+            if not self._read(child, fd):
                 self._close(child, fd)
+            elif child.fds[fd] == "report" and child.is_free():
+                self._go_on(child)
 
         return read
 
-    def _read(self, child: _Child, fd: int, what: str) -> bool:
+    def _read(self, child: Child, fd: int) -> bool:
         """Read once; returns False at the end of the stream."""
         try:
             data = os.read(fd, _CHUNK_BYTES)
         except BlockingIOError:
             return True
-        child.take(what, data)
+        child.take(child.fds[fd], data)
         return bool(data)
 
-    def _close(self, child: _Child, fd: int) -> None:
+    def _close(self, child: Child, fd: int) -> None:
         self._selector.unregister(fd)
         del child.fds[fd]
         os.close(fd)
+
+    def _go_on(self, child: Child) -> None:
+        """Answer for a candidate that has left no trace; have its child examine who waits."""
+        for fd in list(child.fds):
+            child.drain(fd)
+        if child.timed_out or child.answered or child.kept["output"] or child.kept["fault"]:
+            child.dismiss()  # its end is waited for, and tells the rest
+            return
+        self._answer(child, child.report(), 0)
+        child.kept["report"].clear()
+        child.answered = True
+        for request in self._waiting:
+            if child.may_take(request, monotonic()) and child.hand(request):
+                child.answered = False
+                self._waiting.remove(request)
+                return
+        child.dismiss()
 
     def _end_overdue(self) -> None:
         now = monotonic()
         for child in self._children.values():
             if child.deadline > now:
                 continue
-            if child.timed_out:
+            if child.timed_out or child.used:
                 child.kill()
                 child.deadline = now + _HOST_ALIVE_S
             else:
@@ -224,19 +227,28 @@ class ProbeServer:
 
     def _reap(self) -> None:
         for pid, child in list(self._children.items()):
-            status = _end_status(child)
+            status = child.ended()
             if status is not None:
                 del self._children[pid]
                 self._finish(child, status)
 
-    def _finish(self, child: _Child, status: int) -> None:
-        for fd, what in list(child.fds.items()):
-            self._drain(child, fd, what)
+    def _finish(self, child: Child, status: int) -> None:
+        child.dismiss()
+        for fd in list(child.fds):
+            child.drain(fd)
             self._close(child, fd)
+        if child.answered:
+            return
+        if child.used:  # whatever became of it, it may be for what another had done before it
+            self._fork(child.request)
+        else:
+            self._answer(child, child.report() if status == 0 else b"", status)
+
+    def _answer(self, child: Child, report: bytes, status: int) -> None:
         self._send(
             Examined(
                 id=child.request.id,
-                report=bytes(child.kept["report"]) if status == 0 else b"",
+                report=report,
                 status=status,
                 timed_out=child.timed_out,
                 output=child.kept["output"].decode("utf-8", "replace"),
@@ -244,34 +256,6 @@ class ProbeServer:
                 seconds=monotonic() - child.begun,
             )
         )
-
-    def _drain(self, child: _Child, fd: int, what: str) -> None:
-        """Read what is left; a daemon that still holds the pipe cannot make us wait."""
-        while True:
-            try:
-                data = os.read(fd, _CHUNK_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                return
-            child.take(what, data)
-
-
-def _end_status(child: _Child) -> int | None:
-    """Reap a child that has ended, and end what it started; None while it runs."""
-    can_look = hasattr(os, "waitid")  # not on macOS before Python 3.13
-    if can_look:
-        if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return None
-        # While it is not reaped its group's number cannot be given to another's.
-        child.kill()
-    ended, status = os.waitpid(child.pid, os.WNOHANG)
-    if not ended:
-        return None
-    if not can_look:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(status)
 
 
 def _preload(names: tuple[str, ...]) -> None:
@@ -283,18 +267,19 @@ def _preload(names: tuple[str, ...]) -> None:
     gc.freeze()
 
 
-def main(fd: int) -> None:
+def main(fd: int, lanes: int) -> None:
     """Run the server.
 
     Args:
         fd: Number of the inherited end of the socket pair.
+        lanes: How many children candidates share that come at the same time.
     """
-    ProbeServer(socket.socket(fileno=fd)).run()
+    ProbeServer(socket.socket(fileno=fd), lanes).run()
     # No atexit handlers or destructors of preloaded libraries: nothing here is worth keeping.
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
 
 __all__ = ["ProbeServer", "main"]

@@ -1,6 +1,7 @@
-"""Examine one candidate, in a process that exists only for that and may die of it.
+"""Examine a candidate, in a process that exists only for that and may die of it.
 
-Everything here runs in a child forked by the probe's server. Whatever the candidate does, exit,
+Everything here runs in a child forked by the probe's server. It examines the next only when this
+one has left no trace. Whatever the candidate does, exit,
 crash, loop, flood, the child is gone afterwards and the server says how it ended.
 """
 
@@ -20,22 +21,34 @@ import sysconfig
 import threading
 import warnings
 from collections.abc import Callable
+from contextvars import copy_context
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from replank.code.loader import LoadedCode, Loader
+from replank.code.probe_ground import Ground, data_bytes
 from replank.code.probe_tests import run_tests
-from replank.code.probe_wire import BROKEN_MARK, BROKEN_STATUS, ChildReport, ErrorFacts, Examine
+from replank.code.probe_wire import (
+    BROKEN_MARK,
+    BROKEN_STATUS,
+    LENGTH_BYTES,
+    ChildReport,
+    ErrorFacts,
+    Examine,
+    Verdict,
+    frame_length,
+    verdict_frame,
+)
 from replank.code.trace import explain
 from replank.definition import Definition, describe_definition
 from replank.errors import ModuleError, ReplankError
 from replank.reading import read_definition
 from replank.verification.ownership import Owner
-from replank.verification.patches import callables_now, imported_by, patched
+from replank.verification.patches import callables_now, imported_by, patched, untouched
 from replank.verification.surroundings import Surroundings
 
 WHERE_SIGNAL: Final = signal.SIGUSR2
@@ -50,34 +63,76 @@ _OF_LIBRARIES: Final = ("changes warnings.filters", "changes sys.meta_path", "ch
 T = TypeVar("T")
 
 
-def examine_and_exit(request: Examine, report_fd: int, output_fd: int, fault_fd: int) -> None:
+class Ends(NamedTuple):
+    """The child's ends of the pipes between it and its server."""
+
+    report: int
+    """Where what it has found is written."""
+    output: int
+    """Where what the candidate prints goes."""
+    fault: int
+    """Where `faulthandler` writes."""
+    orders: int
+    """Where the candidates are read that follow."""
+
+
+def examine_and_exit(request: Examine, ends: Ends) -> None:
     """Examine the candidate, write the report and end this process; never returns.
+
+    While each candidate leaves no trace, those are examined that follow.
 
     Args:
         request: What to examine, and under which limits.
-        report_fd: Where the report is written.
-        output_fd: Where what the candidate prints goes.
-        fault_fd: Where `faulthandler` writes.
+        ends: The pipes to the server.
     """
     born = os.getpid()
     leave = os._exit
+    following: Examine | None = request
     try:
-        _settle(request, output_fd, fault_fd)
-        if request.tests is not None:
-            report = run_tests(request, request.tests, fault_fd)
-        else:
-            report = _examine(request)
-        if os.getpid() == born:
-            # A candidate that forked at import has a copy of us; only the first one reports.
+        _settle(request, ends.output, ends.fault)
+        while following is not None:
+            _limit(following)
+            if following.tests is not None:
+                verdict = _verdict(run_tests(following, following.tests, ends.fault), waits=False)
+            else:
+                ground = Ground.now()
+                report, plain = copy_context().run(_examine, following)
+                verdict = _verdict(report, waits=plain and ground.is_as_it_was())
+            if os.getpid() != born:
+                # A candidate that forked at import has a copy of us; only the first one reports.
+                break
             _lift_memory_limit()
-            _write_all(report_fd, msgspec.msgpack.encode(report))
+            _write_all(ends.report, verdict_frame(verdict))
             _flush()
+            following = _next(ends.orders) if verdict.waits else None
     except BaseException as error:
         # Nothing may unwind into the server's loop, of which this process holds a copy.
         with contextlib.suppress(BaseException):
-            os.write(fault_fd, f"{BROKEN_MARK}{type(error).__name__}: {error}\n".encode())
+            os.write(ends.fault, f"{BROKEN_MARK}{type(error).__name__}: {error}\n".encode())
         leave(BROKEN_STATUS)
     leave(0)
+
+
+def _verdict(report: ChildReport, *, waits: bool) -> Verdict:
+    return Verdict(msgspec.msgpack.encode(report), waits)
+
+
+def _next(orders: int) -> Examine | None:
+    """Wait for the next candidate; None when there is none."""
+    length = _read_exactly(orders, LENGTH_BYTES)
+    body = _read_exactly(orders, frame_length(length)) if length else b""
+    return msgspec.msgpack.decode(body, type=Examine) if body else None
+
+
+def _read_exactly(fd: int, count: int) -> bytes:
+    """Read so many bytes; nothing when the stream ends before."""
+    data = b""
+    while len(data) < count:
+        more = os.read(fd, count - len(data))
+        if not more:
+            return b""
+        data += more
+    return data
 
 
 def _settle(request: Examine, output_fd: int, fault_fd: int) -> None:
@@ -103,7 +158,6 @@ def _settle(request: Examine, output_fd: int, fault_fd: int) -> None:
     os.chdir(request.cwd)
     sys.path[:] = request.sys_path
     sys.argv[:] = request.argv
-    _limit(request)
 
 
 def _text_stream(fd: int) -> io.TextIOWrapper:
@@ -144,13 +198,14 @@ def _limit(request: Examine) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, ValueError):
         # A backstop only: the server's deadline is in wall-clock time and comes first.
-        seconds = math.ceil(request.limits.seconds) + 2
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = math.ceil(used.ru_utime + used.ru_stime + request.limits.seconds) + 2
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
     with contextlib.suppress(OSError, ValueError):
         # Data, not address space: allocators and GPU libraries reserve far more than they use.
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        limit = _data_bytes() + request.limits.memory_bytes
+        limit = data_bytes() + request.limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
@@ -160,18 +215,8 @@ def _lift_memory_limit() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
-def _data_bytes() -> int:
-    """Return what counts against the limit already; 0 where the system does not say."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return 0
-
-
-def _examine(request: Examine) -> ChildReport:
+def _examine(request: Examine) -> tuple[ChildReport, bool]:
+    """Examine a candidate; return what it is, and whether it seems to have left no trace."""
     before = set(sys.modules)
     threads = threading.active_count()
     seconds: dict[str, float] = {}
@@ -187,7 +232,7 @@ def _examine(request: Examine) -> ChildReport:
             _timed(seconds, "construct", lambda: _construct(definition, loaded, request))
         except ReplankError as error:
             _lift_memory_limit()
-            return ChildReport(ok=False, seconds=seconds, error=_facts(error, request))
+            return ChildReport(ok=False, seconds=seconds, error=_facts(error, request)), False
         patches = patched(names, callables, Owner([loaded.private_name]))
         changed = [f"replaces {one}" for one in patches]
         changed += [f"changes {one.text}" for one in around.changes(Surroundings.now())]
@@ -198,7 +243,7 @@ def _examine(request: Examine) -> ChildReport:
         changed.append(f"starts {started} thread(s)")
         notes.append(f"starts {started} thread(s) at import; start them in on_start instead")
     notes += [f"replaces {one} at import, for the whole process" for one in patches]
-    return ChildReport(
+    report = ChildReport(
         ok=True,
         contract=describe_definition(definition),
         seconds=seconds,
@@ -209,6 +254,11 @@ def _examine(request: Examine) -> ChildReport:
         patched=patches,
         changed=tuple(one for one in changed if not one.startswith(_OF_LIBRARIES)),
     )
+    plain = not (warned or notes or changed)
+    if plain:
+        loaded.unload()
+        plain = untouched(names, callables)
+    return report, plain
 
 
 def _sources(request: Examine) -> list[str]:
@@ -308,4 +358,4 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-__all__ = ["WHERE_SIGNAL", "examine_and_exit", "installed_folders"]
+__all__ = ["WHERE_SIGNAL", "Ends", "examine_and_exit", "installed_folders"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -135,7 +135,7 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True, tag="examined"):
         timed_out: Whether it was killed at its deadline.
         output: The last part of what it printed.
         fault: What `faulthandler` wrote.
-        seconds: Its life from fork to end, in seconds.
+        seconds: From the fork, or from when an older child took it up, to the verdict, in seconds.
     """
 
     id: int
@@ -197,6 +197,30 @@ class Frames:
         return bodies
 
 
+class Verdict(NamedTuple):
+    """What a child writes when it has examined a candidate."""
+
+    report: bytes
+    """Its `ChildReport`, encoded."""
+    waits: bool
+    """Whether it can examine another, and waits for it; else it leaves."""
+
+
+def verdict_frame(verdict: Verdict) -> bytes:
+    """Encode a child's verdict with its length before it."""
+    mark = b"+" if verdict.waits else b"."
+    return mark + len(verdict.report).to_bytes(LENGTH_BYTES, "big") + verdict.report
+
+
+def split_verdict(data: bytes | bytearray) -> Verdict | None:
+    """Read a child's verdict; None when it is not complete, or no verdict."""
+    begin = 1 + LENGTH_BYTES
+    if data[:1] not in (b"+", b".") or len(data) < begin:
+        return None
+    end = begin + int.from_bytes(data[1:begin], "big")
+    return Verdict(bytes(data[begin:end]), data[:1] == b"+") if len(data) == end else None
+
+
 def frame_length(prefix: bytes | bytearray) -> int:
     """Return the length that a prefix announces.
 
@@ -226,6 +250,9 @@ __all__ = [
     "TestRun",
     "ToHost",
     "ToServer",
+    "Verdict",
     "frame",
     "frame_length",
+    "split_verdict",
+    "verdict_frame",
 ]

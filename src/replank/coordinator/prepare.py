@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion
@@ -36,6 +36,10 @@ from replank.verification.ownership import codes_of
 from replank.verification.usage import interface_calls
 from replank.verification.watchdog import Watchdog
 
+_STORING_MAX: Final = 2
+"""How many sources are stored at the same time: one waits for the disk while one computes. All at
+once would all be late, and the probe would wait for the first."""
+
 
 @dataclass(slots=True)
 class Workshop:
@@ -57,6 +61,7 @@ class Workshop:
     isolation: Isolation
     """Starts the processes of isolated modules."""
     trust: TrustConfig = field(default_factory=TrustConfig)
+    storing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STORING_MAX))
 
     async def stored(self, slot: Slot, source: Any, digest: str | None) -> Version:
         """Return the immutable version to load: from the store, or stored now from its source.
@@ -72,7 +77,8 @@ class Workshop:
         """
         if digest is not None:
             return await in_thread(self.store.get, digest, source=slot.source)
-        return await in_thread(self.store.put, source or slot.source)
+        async with self.storing:
+            return await in_thread(self.store.put, source or slot.source)
 
     async def make(
         self, slot: Slot, version: Version, effects: Effects, *, probed: bool = True

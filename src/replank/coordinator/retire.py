@@ -14,6 +14,7 @@ from replank.instrumentation.events import Bus, GenerationRetired, Warned
 from replank.report import Phase
 from replank.threads import in_thread
 from replank.traffic.moves import end_streams
+from replank.verification.effects import Effects, leaks_of
 
 
 class Retirement:
@@ -33,6 +34,7 @@ class Retirement:
         self._config = config
         self._closing = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], Generation] = {}
+        self._leaks = _Look()
         self.watch = LeakWatch(bus, config)
         """Looks whether they are gone."""
 
@@ -111,9 +113,8 @@ class Retirement:
         """Warn of what the generation has left running: beside its successor it runs twice."""
         if generation.effects is None:
             return
-        loop, name = asyncio.get_running_loop(), generation.code.private_name
         try:
-            lines = await in_thread(generation.effects.leaks, name, loop)
+            lines = await self._leaks.of(generation.effects, generation.code.private_name)
         except Exception as error:
             lines = (f"what it has left could not be seen: {type(error).__name__}: {error}",)
         for line in lines:
@@ -152,6 +153,46 @@ class Retirement:
             expected=f"an end within stream_timeout_s = {self._config.stream_timeout_s:g}",
             do="open it again; for a feed without an end declare @stream(on_reload='resume')",
         )
+
+
+class _Look:
+    """Looks for what generations have left, in a thread; those that ask meanwhile are the next."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._asked: dict[asyncio.Future[tuple[str, ...]], tuple[Effects, str]] = {}
+
+    async def of(self, effects: Effects, name: str) -> tuple[str, ...]:
+        """Return what one generation has left, one line each.
+
+        Args:
+            effects: Those of its transaction.
+            name: Its private name.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
+        self._asked[answer] = effects, name
+        async with self._turn:
+            if not answer.done():
+                await self._answer_all(loop)
+        return await answer
+
+    async def _answer_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        asked, self._asked = self._asked, {}
+        try:
+            found = await in_thread(leaks_of, list(asked.values()), loop)
+        except asyncio.CancelledError:  # it is this one's end: the others ask again, by themselves
+            self._asked = {**asked, **self._asked}
+            raise
+        except Exception as error:
+            for answer in asked:
+                if not answer.done():
+                    answer.set_exception(error)
+                    answer.exception()  # marked as seen: who asked may have been cancelled
+            return
+        for answer, lines in zip(asked, found, strict=True):
+            if not answer.done():
+                answer.set_result(lines)
 
 
 async def _last_call(generation: Generation) -> None:

@@ -201,6 +201,8 @@ class Transaction:
 
     def each(self) -> list[Participant]:
         """Return the participants in order of their names."""
+        if len(self.participants) == 1:
+            return list(self.participants.values())
         return [self.participants[name] for name in self.names]
 
     def goes_back(self, one: Participant) -> bool:

@@ -8,9 +8,14 @@ nobody bears another's error.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+_TURN_S: Final = 5.0
+"""How long another connection waits for the writer's turn to end."""
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -52,6 +57,7 @@ class GroupedWrites:
 
     def __init__(self, transaction: Callable[[Work], Any]) -> None:
         self._transaction = transaction
+        self._turn = threading.Lock()
         self._waiting: deque[Write] = deque()
 
     def add(self, work: Work) -> Write:
@@ -63,10 +69,25 @@ class GroupedWrites:
     def settle(self, write: Write) -> Any:
         """Write all that wait when this one was not written yet; return its answer, or raise."""
         if not write.done:
-            self._write_waiting()
+            with self._turn:
+                self._write_waiting()
         if write.error is not None:
             raise write.error
         return write.answer
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have none of them written inside, where another connection writes.
+
+        SQLite would have it sleep and look again while one is written, for longer each time; it
+        still does when that takes too long, and says so.
+        """
+        taken = self._turn.acquire(timeout=_TURN_S)
+        try:
+            yield
+        finally:
+            if taken:
+                self._turn.release()
 
     def _write_waiting(self) -> None:
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]

@@ -173,7 +173,7 @@ class Journal:
         assert committed, "a commit record names what serves"
         if self._pause is None:
             raise JournalError("the journal is closed", do="start the host again")
-        with _our_errors(self.path), storage.transaction(self._pause):
+        with _our_errors(self.path), self._grouped.held(), storage.transaction(self._pause):
             storage.commit(self._pause, tx_id, committed, taken)
 
     async def finish(self, tx_id: str, report: ReloadReport) -> None:

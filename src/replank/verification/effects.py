@@ -20,7 +20,15 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Container, Coroutine, Generator, Iterable, Iterator
+from collections.abc import (
+    Callable,
+    Container,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -156,16 +164,21 @@ class Effects:
             self._kept.setdefault(step.name, []).extend(attached)
         self._steps.clear()
 
-    def leaks(self, name: str, loop: asyncio.AbstractEventLoop) -> tuple[str, ...]:
+    def leaks(
+        self, name: str, loop: asyncio.AbstractEventLoop, *, runs: bool = True
+    ) -> tuple[str, ...]:
         """Return what a generation that serves no more has left, one line each.
 
         Args:
             name: Its private name.
             loop: The event loop on which it ran.
+            runs: Whether anything may be left that would run its code.
         """
-        owner = Owner([name])
-        owner.entries = self.owner.entries
-        found = [*running(owner, loop), *attached(owner, loop)]
+        found: list[Leftover] = []
+        if runs:
+            owner = Owner([name])
+            owner.entries = self.owner.entries
+            found = [*running(owner, loop), *attached(owner, loop)]
         lines = [f"{one.text}; {one.do}" for one in found]
         owned = " ".join(one.text for one in found)
         lines += [
@@ -246,6 +259,23 @@ class Effects:
                 act = _throwing(coroutine, error)
             else:
                 act = _sending(coroutine, sent)
+
+
+def leaks_of(
+    retired: Sequence[tuple[Effects, str]], loop: asyncio.AbstractEventLoop
+) -> list[tuple[str, ...]]:
+    """Return what each of some generations has left; blocks.
+
+    The process is looked through once for all: mostly none has left anything.
+
+    Args:
+        retired: Their effects and private names.
+        loop: The event loop on which they ran.
+    """
+    owner = Owner(name for _, name in retired)
+    owner.entries = {code for effects, _ in retired for code in effects.owner.entries}
+    runs = bool(running(owner, loop) or attached(owner, loop))
+    return [effects.leaks(name, loop, runs=runs) for effects, name in retired]
 
 
 class _Since:
@@ -343,4 +373,4 @@ def _sending(coroutine: Coroutine[Any, Any, Any], value: Any) -> Callable[[], An
     return lambda: coroutine.send(value)
 
 
-__all__ = ["Effects", "TakenBack"]
+__all__ = ["Effects", "TakenBack", "leaks_of"]

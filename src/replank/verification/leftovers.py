@@ -19,10 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from replank.hints import is_private
 from replank.threads import IMPORT_PREFIX
 from replank.verification.ownership import Owner
+from replank.verification.surroundings import read_handler
 
 _STACK_FRAMES_MAX: Final = 3
+_SIGNALS: Final = tuple(sorted(map(int, signal.valid_signals())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +190,9 @@ def _loop_signals(owner: Owner, loop: asyncio.AbstractEventLoop) -> Iterator[Lef
 
 
 def _signals(owner: Owner) -> Iterator[Leftover]:
-    for number in signal.valid_signals():
-        if owner.owns(signal.getsignal(number)):
+    for number in _SIGNALS:
+        handler = read_handler(number)
+        if callable(handler) and owner.owns(handler):
             name = signal.Signals(number).name
             end = functools.partial(signal.signal, number, signal.SIG_DFL)
             yield _attached(f"the handler of {name} is its code", end)
@@ -197,7 +201,11 @@ def _signals(owner: Owner) -> Iterator[Leftover]:
 def _aliases(owner: Owner) -> Iterator[Leftover]:
     """Find the generation's own Python modules under other names in `sys.modules`."""
     for name, module in list(sys.modules.items()):
-        if not owner.is_name(name) and owner.is_name(getattr(module, "__name__", None)):
+        called = getattr(module, "__name__", None)
+        # Most are called as they stand there, and what is no private name can be nobody's.
+        if called is name or not isinstance(called, str) or not is_private(called):
+            continue
+        if not owner.is_name(name) and owner.is_name(called):
             end = functools.partial(sys.modules.pop, name, None)
             yield _attached(f"it stands in sys.modules as {name!r}", end)
 

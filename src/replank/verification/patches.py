@@ -15,6 +15,7 @@ import re
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from operator import is_
 from typing import Any, Final
 
 from replank.hints import is_private
@@ -24,6 +25,7 @@ from replank.verification.surroundings import MISSING, Change
 _IMPORT: Final = re.compile(r"^[ \t]*(?:from|import)[ \t]+([\w.]+)", re.MULTILINE)
 
 Callables = Mapping[str, Mapping[str, Any]]
+"""The names of each module, with those of what cannot be called."""
 
 
 def imported_by(sources: Iterable[str]) -> frozenset[str]:
@@ -48,11 +50,8 @@ def callables_now(names: Iterable[str]) -> Callables:
         for value in list(vars(one).values())
         if type(value) is types.ModuleType and sys.modules.get(value.__name__) is value
     ]
-    return {
-        one.__name__: {key: value for key, value in list(vars(one).items()) if callable(value)}
-        for one in modules
-        if not is_private(one.__name__)
-    }
+    # Copied whole: to look at each of some thousand values costs more than to keep them.
+    return {one.__name__: vars(one).copy() for one in modules if not is_private(one.__name__)}
 
 
 def patched(names: Iterable[str], before: Callables, owner: Owner) -> tuple[str, ...]:
@@ -63,20 +62,38 @@ def patched(names: Iterable[str], before: Callables, owner: Owner) -> tuple[str,
         before: The same at an earlier moment.
         owner: The candidate. In modules that were imported only since, what it put there counts.
     """
-    now = callables_now(names)
-    found = [
-        f"{name}.{key}"
-        for name, after in now.items()
-        for key, value in after.items()
-        if _is_replaced(before.get(name, {}).get(key), value, owner)
-    ]
-    found += [
-        f"{name}.{key}"
-        for name, were in before.items()
-        if name in now
-        for key in were.keys() - now[name].keys()
-    ]
+    found: set[str] = set()
+    for name, after in callables_now(names).items():
+        were = before.get(name, {})
+        if not _is_same(were, after):
+            found.update(f"{name}.{key}" for key in _replaced(were, after, owner))
     return tuple(sorted(found))
+
+
+def untouched(names: Iterable[str], before: Callables) -> bool:
+    """Tell whether nothing at all was put into some modules, or taken out, since.
+
+    Args:
+        names: Of the modules to look at.
+        before: The same at an earlier moment.
+    """
+    now = callables_now(names)
+    return now.keys() == before.keys() and all(_is_same(before[name], now[name]) for name in now)
+
+
+def _is_same(were: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Tell whether each name stands for the same thing, in the same order."""
+    return were.keys() == after.keys() and all(map(is_, were.values(), after.values()))
+
+
+def _replaced(were: Mapping[str, Any], after: Mapping[str, Any], owner: Owner) -> Iterator[str]:
+    """Yield the names of what can be called, or could, and was replaced or taken away."""
+    could = {key: value for key, value in were.items() if callable(value)}
+    can = {key: value for key, value in after.items() if callable(value)}
+    yield from could.keys() - can.keys()
+    for key, value in can.items():
+        if _is_replaced(could.get(key), value, owner):
+            yield key
 
 
 def read_places(places: Iterable[str]) -> dict[str, Any]:
@@ -129,4 +146,4 @@ def _is_replaced(was: Any, value: Any, owner: Owner) -> bool:
     return value is not was and (was is not None or owner.owns(value))
 
 
-__all__ = ["callables_now", "imported_by", "patched", "place_changes", "read_places"]
+__all__ = ["callables_now", "imported_by", "patched", "place_changes", "read_places", "untouched"]

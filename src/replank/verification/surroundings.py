@@ -25,6 +25,11 @@ _PLAIN: Final = (logging.NOTSET, False, True, (), ())
 """Level, disabled, propagate, handlers and filters of a logger that nobody has touched."""
 _SIGNALS: Final = tuple(sorted(int(one) for one in signal.valid_signals() if one < 32))  # noqa: PLR2004 - what comes after is for real time
 
+_plain_signal: Final[Any] = sys.modules.get("_signal", signal)
+read_handler: Final[Callable[[int], Any]] = _plain_signal.getsignal
+"""Says what handles a signal, by number, and makes no enumeration of it: for that `signal` would
+describe each handler in words and throw them away, half of the time that a whole look takes."""
+
 LoggerState = tuple[int, bool, bool, tuple[Any, ...], tuple[Any, ...]]
 
 
@@ -49,7 +54,8 @@ class Change:
 class Surroundings:
     """What was where at one moment."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[Any, Any]
+    """As the process keeps it, in bytes: it is put into words only where something differs."""
     places: Mapping[str, Any]
     lists: Mapping[str, tuple[Any, ...]]
     loggers: Mapping[str, LoggerState]
@@ -63,11 +69,11 @@ class Surroundings:
         loop = _running_loop()
         main = threading.current_thread() is threading.main_thread()
         return cls(
-            environ=os.environ.copy(),
+            environ=_environ(),
             places={name: read() for name, (read, _) in _places(loop).items()},
             lists={name: tuple(read()) for name, read in _LISTS.items()},
             loggers={name: _logger_state(one) for name, one in _loggers().items()},
-            signals={number: signal.getsignal(number) for number in _SIGNALS} if main else {},
+            signals={number: read_handler(number) for number in _SIGNALS} if main else {},
             loop_signals=dict(_loop_signals(loop)),
             threads=frozenset(threading.enumerate()),
         )
@@ -89,7 +95,7 @@ class Surroundings:
             read, write = _places(loop)[name]
             yield _change(name, before, now, read, write)
         for name, before, now in _differing(self.environ, after.environ):
-            yield _environ_change(name, before, now)
+            yield _environ_change(*(_decoded(one) for one in (name, before, now)))
         for name, before, now in _differing(self.lists, after.lists):
             yield from _list_changes(name, before, now, _LISTS[name])
 
@@ -123,6 +129,16 @@ def _change(
         return True
 
     return Change(text, put_back, (now,))
+
+
+def _environ() -> Mapping[Any, Any]:
+    """Return a copy of the environment, undecoded where that can be had."""
+    kept: Any = getattr(os.environ, "_data", None)
+    return kept.copy() if type(kept) is dict else os.environ.copy()
+
+
+def _decoded(one: Any) -> Any:
+    return os.fsdecode(one) if isinstance(one, bytes) else one
 
 
 def _environ_change(name: str, before: Any, now: Any) -> Change:
@@ -337,4 +353,4 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-__all__ = ["MISSING", "Change", "Surroundings"]
+__all__ = ["MISSING", "Change", "Surroundings", "read_handler"]

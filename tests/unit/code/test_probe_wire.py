@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replank.code.probe_wire import Cancel, Frames, Preload, ToServer, frame
+from replank.code.probe_wire import (
+    Cancel,
+    Frames,
+    Preload,
+    ToServer,
+    Verdict,
+    frame,
+    split_verdict,
+    verdict_frame,
+)
 from replank.errors import InternalError
 
 
@@ -32,3 +41,16 @@ def test_messages_are_told_apart_by_their_tag() -> None:
 def test_a_stream_out_of_step_is_noticed() -> None:
     with pytest.raises(InternalError, match="out of step"):
         Frames().feed(b"\xff\xff\xff\xff")
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_a_verdict_is_read_when_it_is_complete_and_not_before(report: bytes, waits: bool) -> None:
+    data = verdict_frame(Verdict(report, waits))
+    assert split_verdict(data) == Verdict(report, waits)
+    assert {split_verdict(data[:cut]) for cut in range(len(data))} == {None}
+
+
+@given(st.binary())
+def test_what_a_candidate_writes_in_place_of_a_verdict_is_none(data: bytes) -> None:
+    found = split_verdict(b"!" + data)
+    assert found is None

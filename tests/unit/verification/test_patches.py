@@ -14,6 +14,7 @@ from replank.verification.patches import (
     patched,
     place_changes,
     read_places,
+    untouched,
 )
 
 
@@ -56,3 +57,15 @@ def test_a_place_is_put_back_unless_somebody_else_has_written_there_since(monkey
     assert not changes["json.other"].put_back()
     assert json.tested is str  # type: ignore[attr-defined]
     assert not hasattr(json, "new")
+
+
+def test_whatever_is_put_into_a_module_is_noticed(monkeypatch) -> None:
+    names = ["json", "os"]
+    before = callables_now(names)
+    assert untouched(names, before)
+    monkeypatch.setattr(posixpath, "flag", 1, raising=False)  # it stands in os
+    assert not untouched(names, before)
+    assert patched(names, before, Owner(["shop@1"])) == ()
+    before = callables_now(names)
+    monkeypatch.setattr(posixpath, "flag", 2)
+    assert not untouched(names, before)
