@@ -315,19 +315,19 @@ async def test_a_thread_of_a_pool_that_others_use_is_named_and_never_ended(
     monkeypatch.setattr("replank.verification.effects._END_WITHIN_S", 0.01)
     end = threading.Event()
     monkeypatch.setattr(sys, "replank_tested_end", end, raising=False)
-    job = (
-        "asyncio.get_running_loop().run_in_executor(None, lambda: sys.replank_tested_end.wait(60))"
-    )
+    job = "work = lambda: begun.set() or sys.replank_tested_end.wait(60)\n        "
+    job += "begun = threading.Event()\n        "
+    job += "asyncio.get_running_loop().run_in_executor(None, work); begun.wait(60)"
     (tmp_path / "ledger.py").write_text(source(job, "in_on_start", fails="on_start"))
     report = await host.reload("ledger")
-    threads = set(threading.enumerate())
+    threads = set(asyncio.get_running_loop()._default_executor._threads)  # type: ignore[attr-defined]
     end.set()
     assert report.outcome is Outcome.ROLLED_BACK
     (line,) = report.error.undo_errors
     assert "runs on, at" in line
     for number in range(50):
         assert await asyncio.to_thread(lambda n=number: n) == number
-    assert all(one.is_alive() for one in threads if one.name.startswith("asyncio_"))
+    assert all(one.is_alive() for one in threads)
 
 
 async def test_a_place_that_somebody_else_wrote_to_since_is_left_alone(monkeypatch):

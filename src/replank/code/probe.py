@@ -35,7 +35,7 @@ from replank.code.probe_wire import (
     frame,
     frame_length,
 )
-from replank.code.store import Version
+from replank.code.store import Stored, Version
 from replank.errors import InternalError, ReplankError, SourceError
 from replank.threads import in_thread
 
@@ -383,12 +383,7 @@ def _request(
     return Examine(
         id=number,
         name=name,
-        digest=version.digest,
-        root=str(version.root),
-        entry=version.entry,
-        is_package=version.is_package,
-        source=str(version.source),
-        files=version.files,
+        stored=Stored.of(version),
         cwd=os.getcwd(),  # noqa: PTH109 - a string is what goes over the wire
         sys_path=tuple(sys.path),
         argv=tuple(sys.argv),

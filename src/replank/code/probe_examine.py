@@ -262,8 +262,8 @@ def _examine(request: Examine) -> tuple[ChildReport, bool]:
 
 
 def _sources(request: Examine) -> list[str]:
-    root = Path(request.root)
-    files = [root / name for name in request.files if name.endswith(".py")]
+    root = Path(request.stored.root)
+    files = [root / name for name in request.stored.files if name.endswith(".py")]
     return [file.read_text("utf-8", "replace") for file in files]
 
 
@@ -314,7 +314,7 @@ def _facts(error: ReplankError, request: Examine) -> ErrorFacts:
 
 
 def _warning_lines(warned: list[warnings.WarningMessage], request: Examine) -> list[str]:
-    root = f"{request.root}/"
+    root = f"{request.stored.root}/"
     lines = [
         f"{one.filename.removeprefix(root)}:{one.lineno} {one.category.__name__}: {one.message}"
         for one in warned

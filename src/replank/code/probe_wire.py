@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from replank.code.store import Version
+from replank.code.store import Stored, Version
 from replank.errors import InternalError
 
 LENGTH_BYTES: Final = 4
@@ -81,12 +80,7 @@ class Examine(msgspec.Struct, frozen=True, kw_only=True, tag="examine"):
 
     id: int
     name: str
-    digest: str
-    root: str
-    entry: str
-    is_package: bool
-    source: str
-    files: tuple[str, ...]
+    stored: Stored
     cwd: str
     sys_path: tuple[str, ...]
     argv: tuple[str, ...]
@@ -97,14 +91,7 @@ class Examine(msgspec.Struct, frozen=True, kw_only=True, tag="examine"):
     @property
     def version(self) -> Version:
         """The version to examine."""
-        return Version(
-            self.digest,
-            Path(self.root),
-            self.entry,
-            self.is_package,
-            Path(self.source),
-            self.files,
-        )
+        return self.stored.version()
 
 
 class Preload(msgspec.Struct, frozen=True, tag="preload"):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from replank.code.helpers import FOLDER, Helper, helpers_of
 from replank.code.source import SourceTree, digest_files, digest_of, list_files, read_source
@@ -75,6 +76,29 @@ class Version:
             )
             for one in found
         ]
+
+
+class Stored(NamedTuple):
+    """A version as plain values, for another process."""
+
+    digest: str
+    root: str
+    entry: str
+    is_package: bool
+    source: str
+    files: tuple[str, ...]
+
+    @classmethod
+    def of(cls, version: Version) -> Stored:
+        """Return a version as plain values."""
+        root, source = str(version.root), str(version.source)
+        return cls(version.digest, root, version.entry, version.is_package, source, version.files)
+
+    def version(self) -> Version:
+        """Return the version."""
+        root, source = Path(self.root), Path(self.source)
+        files = tuple(self.files)
+        return Version(self.digest, root, self.entry, self.is_package, source, files)
 
 
 class VersionStore:
@@ -276,4 +300,4 @@ def _disk_errors(place: Path) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["Version", "VersionStore", "digest_of"]
+__all__ = ["Stored", "Version", "VersionStore", "digest_of"]

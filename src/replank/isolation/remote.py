@@ -19,7 +19,7 @@ from msgspec import structs
 
 from replank.code.entries import generic_entry
 from replank.code.generation import Generation, KnownWay
-from replank.code.store import Version
+from replank.code.store import Stored, Version
 from replank.definition import CallKind
 from replank.errors import (
     InternalError,
@@ -36,7 +36,6 @@ from replank.isolation.remote_frozen import RemoteFrozen
 from replank.isolation.remote_lane import RemoteItems, RemoteLane, RemoteSeal
 from replank.isolation.transfer import RemoteTransfer
 from replank.isolation.values import Uncrossable, pack
-from replank.isolation.wanted import Stored
 from replank.isolation.worker_state import Restored
 from replank.module import Runtime
 from replank.state.holder import Transfer

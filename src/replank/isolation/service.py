@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from replank.code.store import Version
+from replank.code.store import Stored, Version
 from replank.config import ModuleConfig
 from replank.isolation.host_side import RemoteWorker
 from replank.isolation.nursery import Nursery
 from replank.isolation.remote import RemoteGeneration, VersionOf
 from replank.isolation.remote_lane import RemoteLane
-from replank.isolation.wanted import Load, Stored
+from replank.isolation.wanted import Load
 from replank.isolation.watch import Watch
 from replank.traffic.gate import Gate
 

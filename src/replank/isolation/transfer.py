@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from replank.isolation.wanted import Stored
+from replank.code.store import Stored
 from replank.isolation.worker_state import Way
 from replank.state.bad_policy import BadRecord
 from replank.state.limits import StateLimits

@@ -3,38 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from replank.code.store import Version
-
-
-class Stored(NamedTuple):
-    """A stored version, for another process."""
-
-    digest: str
-    root: str
-    entry: str
-    is_package: bool
-    source: str
-    files: tuple[str, ...]
-
-    @classmethod
-    def of(cls, version: Version) -> Stored:
-        """Return a version as plain values."""
-        root, source = str(version.root), str(version.source)
-        return cls(version.digest, root, version.entry, version.is_package, source, version.files)
-
-    def version(self) -> Version:
-        """Return the version."""
-        return Version(
-            self.digest,
-            Path(self.root),
-            self.entry,
-            self.is_package,
-            Path(self.source),
-            tuple(self.files),
-        )
+from replank.code.store import Stored
 
 
 class Load(NamedTuple):
@@ -65,4 +36,4 @@ class Offer:
     calls_others: bool
 
 
-__all__ = ["Load", "Offer", "Stored"]
+__all__ = ["Load", "Offer"]

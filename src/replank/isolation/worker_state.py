@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple
 
 from replank.code.generation import Generation, undeclared_data
 from replank.code.loader import Loader
+from replank.code.store import Stored
 from replank.errors import SchemaError, SnapshotError, UsageError
 from replank.isolation.link import BODY_BYTES_MAX
-from replank.isolation.wanted import Load, Stored
+from replank.isolation.wanted import Load
 from replank.migration.engine import Migration, find_path, steps_of
 from replank.migration.steps import Step
 from replank.reading import read_definition
