@@ -4,9 +4,9 @@ An open-loop client makes 5,000 calls a second on a fixed timetable, in the host
 i is due at i / rate and its latency counts from then, so a stall is felt by all that came due. The
 module is reloaded 100 times between two versions whose state has another shape, with the probe on.
 
-One JSON line: pause and total time of the reloads, each phase, and the longest wait of a caller
-during the reloads beside the longest without one in the same run. Not shown: sockets and several
-cores. Read times as upper bounds on a shared machine.
+One JSON line: pause and total time of the reloads, what one flush of the disk takes, each phase,
+and the longest wait of a caller during the reloads beside the longest without one in the same run.
+Not shown: sockets and several cores. Read times as upper bounds on a shared machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import platform
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from time import perf_counter
 
@@ -72,9 +73,23 @@ def medians(phases: dict[str, list[float]]) -> dict[str, float]:
     return {name: round(statistics.median(values) * 1e3, 3) for name, values in phases.items()}
 
 
+def flush_ms(folder: str, times: int = 50) -> dict[str, float]:
+    """Time a flush of what a commit record writes: whatever a pause does, it has one of these."""
+    taken = []
+    with (Path(folder) / "flushed").open("wb", buffering=0) as file:
+        for _ in range(times):
+            time.sleep(0.01)  # as long as others of a disk's users rest
+            file.write(bytes(24 * 1024))
+            began = perf_counter()
+            os.fdatasync(file.fileno()) if hasattr(os, "fdatasync") else os.fsync(file.fileno())
+            taken.append(perf_counter() - began)
+    return milliseconds(sorted(taken))
+
+
 async def measure(reloads: int, rate: int) -> dict:
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
+        flush = flush_ms(folder)
         async with Host({"counter": MODULES / "v1.py"}, data_dir=folder) as host:
             client = Client(host["counter"], rate)
             running = asyncio.create_task(client.run())
@@ -109,6 +124,7 @@ async def measure(reloads: int, rate: int) -> dict:
         "reloads": len(reports),
         "committed": sum(one.committed for one in reports),
         "failed_calls": client.failed,
+        "flush": flush,
         "pause": milliseconds(sorted(one.pause_s for one in reports)),
         "total": milliseconds(sorted(one.total_s for one in reports)),
         "phases_serving_median_ms": medians(serving),

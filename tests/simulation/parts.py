@@ -302,7 +302,9 @@ class FakeTransfer(EagerTransfer):
             self.new.code.world.must_be_quiet(self.old, drained)
 
 
-def make_fake_transfer(module: str, old: Any, new: Any, migration: Any, **_: Any) -> FakeTransfer:
+async def make_fake_transfer(
+    module: str, old: Any, new: Any, migration: Any, **_: Any
+) -> FakeTransfer:
     """Stand in for `make_transfer`."""
     transfer = FakeTransfer(module, old, new, migration)
     transfer.old, transfer.new = old, new

@@ -181,7 +181,7 @@ class Generation:
             reverse=steps_of(old),
             going_back=going_back,
         )
-        transfer = make_transfer(
+        transfer = await make_transfer(
             old.name,
             self,
             new,

@@ -143,7 +143,7 @@ class WorkerState:
 
     async def forecast(self) -> Forecast:
         """Estimate what taking the state over costs, from a look at some items of each field."""
-        seen = forecast(self._generation, (), {})
+        seen = await forecast(self._generation, (), {})
         cost = StateCost(
             pause_s=seen.cost.pause_s + seen.state_bytes * SOCKET_S_A_BYTE,
             window_s=seen.cost.window_s,

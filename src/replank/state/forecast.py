@@ -7,8 +7,10 @@ be scaled up to seconds, and the reload refused for them.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -23,6 +25,7 @@ from replank.state.routes import TableRoute
 from replank.state.snapshot import trees_of
 from replank.state.survey import size_of, survey
 from replank.state.watching import quiet
+from replank.threads import undisturbed
 
 SAMPLE = 50
 """Items of a field that is copied in the pause that are timed."""
@@ -34,14 +37,25 @@ TOLD_FROM_S = 0.001
 """A field that takes so long in the pause is named."""
 
 
-def forecast(
+@dataclass(slots=True)
+class _Sum:
+    """What the fields that were looked at have come to."""
+
+    size: int = 0
+    memory: int = 0
+    window_s: float = 0.0
+    pause_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+async def forecast(
     old: Holder,
     routes: Iterable[TableRoute],
     items: Mapping[str, Interpreted],
     *,
     lazy: bool = False,
 ) -> Forecast:
-    """Look at a state, serving, and estimate.
+    """Look at a state, serving, and estimate; calls get their turn after each field.
 
     Args:
         old: The generation that serves.
@@ -51,30 +65,37 @@ def forecast(
     """
     in_window = {route.old_field: route for route in routes}
     carried = set(old.definition.carried)
-    size = memory = 0
-    window_s = pause_s = 0.0
-    notes: list[str] = []
+    total = _Sum()
     for name, value in old.values().items():
         if name in carried:
             continue
         if name in in_window:
-            route = in_window[name]
-            found = survey(value, route.old_type, _harmless(route.upgrade))
-            size += found.bytes_estimate
-            memory += found.records * NOTED_BYTES if lazy else found.window_bytes_estimate
-            window_s += found.copy_s
-            pause_s += found.copy_s * min(1.0, MARKS_LEFT / max(1, found.records))
-            notes += [f"{name}: {note}" for note in found.notes]
-            continue
-        seconds, count = _copy_s(old, name, value, items.get(name))
-        bytes_estimate = _sampled_size(value)
-        size += bytes_estimate
-        memory += int(bytes_estimate * EAGER_COPIES)
-        pause_s += seconds
-        if seconds >= TOLD_FROM_S:
-            notes.append(f"{name}: its {count:,} items are copied in the pause, {seconds:.4f} s")
-    cost = StateCost(pause_s=pause_s, window_s=window_s, memory_bytes=memory)
-    return Forecast(size, cost, tuple(notes))
+            _add_table(total, in_window[name], value, lazy=lazy)
+        else:
+            _add_copied(total, old, name, value, items.get(name))
+        await asyncio.sleep(0)
+    cost = StateCost(pause_s=total.pause_s, window_s=total.window_s, memory_bytes=total.memory)
+    return Forecast(total.size, cost, tuple(total.notes))
+
+
+def _add_table(total: _Sum, route: TableRoute, table: Any, *, lazy: bool) -> None:
+    upgrade = _harmless(route.upgrade)
+    found = undisturbed(lambda: survey(table, route.old_type, upgrade))
+    total.size += found.bytes_estimate
+    total.memory += found.records * NOTED_BYTES if lazy else found.window_bytes_estimate
+    total.window_s += found.copy_s
+    total.pause_s += found.copy_s * min(1.0, MARKS_LEFT / max(1, found.records))
+    total.notes += [f"{route.old_field}: {note}" for note in found.notes]
+
+
+def _add_copied(total: _Sum, old: Holder, name: str, value: Any, way: Interpreted | None) -> None:
+    seconds, count = undisturbed(lambda: _copy_s(old, name, value, way))
+    bytes_estimate = undisturbed(lambda: _sampled_size(value))
+    total.size += bytes_estimate
+    total.memory += int(bytes_estimate * EAGER_COPIES)
+    total.pause_s += seconds
+    if seconds >= TOLD_FROM_S:
+        total.notes.append(f"{name}: its {count:,} items are copied in the pause, {seconds:.4f} s")
 
 
 def _harmless(upgrade: Callable[[Any], Any]) -> Callable[[Any], Any]:

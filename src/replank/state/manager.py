@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Awaitable
 
 from replank.errors import SchemaError
 from replank.migration.engine import Migration
@@ -21,7 +23,6 @@ from replank.state.slices import Slices
 from replank.state.transfer import Grace
 from replank.state.tree import Trees
 from replank.state.windowed import WindowedTransfer
-from replank.threads import undisturbed
 
 EAGER_PAUSE_MAX_S = 0.01
 """A state whose copy takes longer gets a window, also with fewer records."""
@@ -29,7 +30,7 @@ RECORDS_MIN = 200
 """Records below which the pause is copied in anyway: what a window takes to set up is no less."""
 
 
-def make_transfer(
+async def make_transfer(
     module: str,
     old: Holder,
     new: Holder,
@@ -40,7 +41,7 @@ def make_transfer(
     parked: Parked | None = None,
     going_back: bool = False,
 ) -> Transfer:
-    """Choose how a module's state travels.
+    """Choose how a module's state travels; calls get their turn now and then.
 
     Args:
         module: The module's name.
@@ -61,21 +62,23 @@ def make_transfer(
     items = all_interpreted(
         migration, Trees(old.definition.hints, old.own), Trees(new.definition.hints, new.own)
     )
+    await asyncio.sleep(0)
     routes = table_routes(old, new, migration)
+    await asyncio.sleep(0)
     transfer: EagerTransfer | WindowedTransfer
     mode = _mode(module, old, routes, limits)
 
-    def foreseen() -> Forecast:
+    def foreseen() -> Awaitable[Forecast]:
         measured = () if mode is Mode.EAGER else routes
-        return undisturbed(lambda: forecast(old, measured, items, lazy=mode is Mode.LAZY))
+        return forecast(old, measured, items, lazy=mode is Mode.LAZY)
 
-    seen = foreseen()
+    seen = await foreseen()
     if mode is Mode.EAGER is not limits.mode and _is_slow(seen, old, routes):
         mode = Mode.WINDOWED
-        seen = foreseen()
+        seen = await foreseen()
     if mode is Mode.WINDOWED is not limits.mode and _above(seen, limits.memory_max_bytes):
         mode = Mode.LAZY
-        seen = foreseen()
+        seen = await foreseen()
     if mode is not Mode.EAGER:
         transfer = WindowedTransfer(
             module,

@@ -5,12 +5,15 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import gc
+import weakref
 from typing import Annotated, Any, Literal, NamedTuple, NewType
 
 import msgspec
 import pytest
 
 from replank.record import Record
+from replank.state import kinds
 from replank.state.kinds import Tracking, classify, declared_classes, harder, kind_of
 
 
@@ -111,3 +114,29 @@ def test_classes_declared_below_a_type_are_found_once():
 def test_the_hardest_of_several_decides():
     assert harder(Tracking.FROZEN, Tracking.READS, Tracking.WRITES) is Tracking.READS
     assert harder() is Tracking.FROZEN
+
+
+def test_the_annotations_of_a_class_are_read_once(monkeypatch):
+    """Each record that is looked at asks for its class: it held the loop for 20 ms and more."""
+
+    class Fresh(Record):
+        flat: Flat
+        tags: list[str] = []
+
+    read = []
+    read_hints = kinds.typing.get_type_hints
+    monkeypatch.setattr(
+        kinds.typing, "get_type_hints", lambda cls: (read.append(cls), read_hints(cls))[1]
+    )
+    asked = [kind_of(Fresh) for _ in range(100)]
+    assert read.count(Fresh) == 1
+    assert all(one is asked[0] for one in asked)
+
+
+def test_a_class_is_not_kept_alive_by_what_is_known_of_it():
+    cls = type("Short", (), {"__annotations__": {}})
+    kind_of(cls)
+    alive = weakref.ref(cls)
+    del cls
+    gc.collect()
+    assert alive() is None
