@@ -97,7 +97,9 @@ async def in_own_thread(name: str, work: Callable[[], T]) -> T:
         told = False
         try:
             tell = _done(answer, partial(context.run, work))
-        finally:  # also when the end arrives here
+        except SystemExit:  # the end from outside, which is told
+            pass
+        finally:  # also when another one arrives here
             while not told:
                 try:
                     loop.call_soon_threadsafe(tell)

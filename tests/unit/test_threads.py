@@ -96,7 +96,6 @@ async def test_a_thread_of_its_own_gives_result_error_and_context() -> None:
         await in_own_thread("tested", lambda: 1 // 0)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_work_in_a_thread_of_its_own_that_is_ended_from_outside_is_an_error() -> None:
     begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     loop = asyncio.get_running_loop()
@@ -112,7 +111,6 @@ async def test_work_in_a_thread_of_its_own_that_is_ended_from_outside_is_an_erro
         await work
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_an_end_that_comes_too_late_does_not_keep_the_answer_back(monkeypatch) -> None:
     """It arrives when the work has been done and its answer is being told."""
     loop = asyncio.get_running_loop()

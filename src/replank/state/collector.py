@@ -9,6 +9,7 @@ off; young objects are collected by hand between slices. Freeing an old state in
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,6 +19,9 @@ from replank.errors import MigrationError
 from replank.memory import resident_bytes
 from replank.state.layers import STEP, Steps
 
+_FROZEN_BY_PYTHON_MAX = 2_000 if sys.version_info[:2] == (3, 12) else 0
+"""Python 3.12 freezes some objects of its own as it starts (375 in 3.12.1): nobody's wish that
+what we freeze stays frozen. A program that freezes has far more."""
 YOUNG_MAX = 2_000
 """Young objects after which a collection by hand (some tens of microseconds) is worth it."""
 LOOK_EVERY = 16
@@ -62,7 +66,7 @@ class _Collector:
 
     def _freeze(self) -> None:
         if not self.holders and not self.sharers:
-            self.had_frozen = gc.get_freeze_count() > 0
+            self.had_frozen = gc.get_freeze_count() > _FROZEN_BY_PYTHON_MAX
         gc.freeze()
 
     def _thaw(self) -> None:
