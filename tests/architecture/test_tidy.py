@@ -19,8 +19,8 @@ FILE_LINES_MAX = 400
 # need a reason in the commit that adds them.
 LONG_FUNCTIONS: dict[str, int] = {}
 LONG_FILES: dict[str, int] = {
-    "host.py": 480,
-    "journal/embedded.py": 420,
+    "host.py": 465,
+    "journal/embedded.py": 411,
 }
 
 # The command line and the demo talk to people; everything else has events and logs for that.

@@ -1,8 +1,8 @@
 """Examine a candidate, in a process that exists only for that and may die of it.
 
 Everything here runs in a child forked by the probe's server. It examines the next only when this
-one has left no trace. Whatever the candidate does, exit,
-crash, loop, flood, the child is gone afterwards and the server says how it ended.
+one has left no trace. Whatever the candidate does, exit, crash, loop, flood, the child is gone
+afterwards and the server says how it ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from replank.code.loader import LoadedCode, Loader
-from replank.code.probe_ground import Ground, data_bytes
+from replank.code.probe_ground import Ground
 from replank.code.probe_tests import run_tests
 from replank.code.probe_wire import (
     BROKEN_MARK,
@@ -46,6 +46,7 @@ from replank.code.probe_wire import (
 from replank.code.trace import explain
 from replank.definition import Definition, describe_definition
 from replank.errors import ModuleError, ReplankError
+from replank.memory import data_bytes
 from replank.reading import read_definition
 from replank.verification.ownership import Owner
 from replank.verification.patches import callables_now, imported_by, patched, untouched

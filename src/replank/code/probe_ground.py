@@ -16,9 +16,10 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 
+from replank.memory import data_bytes
+
 _MEMORY_LEFT_MAX = 32 * 1024 * 1024
 """How much more memory a candidate may leave to the next: the limit of that one begins there."""
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +67,6 @@ class Ground:
         return same and kept_bytes <= _MEMORY_LEFT_MAX
 
 
-def data_bytes() -> int:
-    """Return what counts against a limit of memory already; 0 where the system does not say."""
-    try:
-        # Not through a file object: that alone would write to two hundred pages of a fresh fork.
-        statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return int(os.read(statm, 256).split()[5]) * _PAGE_BYTES
-        finally:
-            os.close(statm)
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 def _tasks() -> int:
     """Return how many threads the system counts: a library may have begun some of its own."""
     try:
@@ -106,4 +94,4 @@ def _has_children() -> bool:
     return True
 
 
-__all__ = ["Ground", "data_bytes"]
+__all__ = ["Ground"]

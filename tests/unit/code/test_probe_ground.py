@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from replank.code.probe_ground import Ground, data_bytes
+from replank.code.probe_ground import Ground
+from replank.memory import data_bytes
 
 
 @contextmanager
