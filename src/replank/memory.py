@@ -3,8 +3,8 @@
 A fork copies one entry of the page table for every 4 KiB, while nothing else runs: 20 to 35 ms for
 320 MB. Where 2 MiB lie in one large page there is one entry for all of it: 2 to 6 ms. So before a
 fork the memory is gathered into large pages, beside the traffic: whoever touches a part that is
-being moved waits for that part alone (1 to 6 ms, measured with Linux 6.18 on two cores). A page that
-is written while the child lives is split again, so it is done before each fork.
+being moved waits for that part alone (1 to 6 ms, measured with Linux 6.18 on two cores). A page
+that is written while the child lives is split again, so it is done before each fork.
 """
 
 from __future__ import annotations
